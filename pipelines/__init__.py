@@ -1,0 +1,1 @@
+"""The Kedro project: settings, registry, hooks, and one folder a pipeline."""

@@ -1,0 +1,122 @@
+"""Measure every method on reported users' test rows."""
+
+from typing import Any
+
+from imprint.base.settings import BaseSettings
+from imprint.evaluate.settings import EvaluateSettings
+from pipelines.progress import counter
+
+
+def score_methods(
+    user_histories: Any,
+    user_index: Any,
+    base_model: dict[str, Any],
+    pooled_model: dict[str, Any],
+    fixed_memories: dict[str, Any],
+    memories: dict[str, Any],
+    base: BaseSettings,
+    evaluate: EvaluateSettings,
+) -> Any:
+    """The loss of every chosen test row under every method."""
+    from imprint.evaluate.measure import score_rows, held_out_rows
+    from imprint.evaluate.tables import scores_table
+
+    rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.max_test_rows)
+    records = []
+    for method in _methods(base_model, pooled_model, fixed_memories, memories, base):
+        records += score_rows(method, rows, counter(f"score {method.name}", "user", len(rows)))
+    return scores_table(records)
+
+
+def answer_queries(
+    user_histories: Any,
+    user_index: Any,
+    base_model: dict[str, Any],
+    pooled_model: dict[str, Any],
+    fixed_memories: dict[str, Any],
+    memories: dict[str, Any],
+    base: BaseSettings,
+    evaluate: EvaluateSettings,
+) -> Any:
+    """The response of every method to some test queries of every user."""
+    from imprint.evaluate.measure import answer_rows, held_out_rows
+    from imprint.evaluate.tables import responses_table
+
+    rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.responses_per_user)
+    records = []
+    for method in _methods(base_model, pooled_model, fixed_memories, memories, base):
+        advance = counter(f"answer {method.name}", "user", len(rows))
+        records += answer_rows(method, rows, evaluate.max_new_tokens, advance)
+    return responses_table(records)
+
+
+def measure_specificity(
+    user_histories: Any,
+    user_index: Any,
+    pooled_model: dict[str, Any],
+    memories: dict[str, Any],
+    base: BaseSettings,
+    evaluate: EvaluateSettings,
+) -> dict[str, Any]:
+    """The loss of some users' words under each other's memories."""
+    from imprint.base.load import BaseRecord
+    from imprint.evaluate.measure import specificity_matrix, held_out_rows
+    from imprint.memory.inject import StoreRecord
+    from imprint.personalizers.methods import remembered
+
+    rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.specificity_rows)
+    chosen = {user_id: rows[user_id] for user_id in list(rows)[: evaluate.specificity_users]}
+    method = remembered("memory", StoreRecord(**memories), BaseRecord(**pooled_model), base)
+    return specificity_matrix(method, chosen, counter("specificity", "memory", len(chosen)))
+
+
+def summarise_metrics(
+    user_histories: Any,
+    user_index: Any,
+    scores: Any,
+    responses: Any,
+    specificity: dict[str, Any],
+    fixed_memories: dict[str, Any],
+    memories: dict[str, Any],
+    search_result: dict[str, Any],
+    pooled_model: dict[str, Any],
+    partition_summary: dict[str, Any],
+    evaluate: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Means over users with intervals, paired comparisons, and the conditions they were measured under."""
+    from imprint.evaluate.summary import summarise_run
+    from imprint.memory.inject import StoreRecord
+
+    return summarise_run(
+        user_histories,
+        user_index.to_table().to_pylist(),
+        scores.to_table().to_pylist(),
+        responses.to_table().to_pylist(),
+        specificity,
+        {"fixed_memory": StoreRecord(**fixed_memories), "memory": StoreRecord(**memories)},
+        {"search": search_result["fingerprint"], "base": pooled_model["fingerprint"], **_data(partition_summary)},
+        evaluate,
+        seed,
+    )
+
+
+def _data(partition_summary: dict[str, Any]) -> dict[str, str]:
+    from imprint.provenance import fingerprint
+
+    return {"data": fingerprint(partition_summary)}
+
+
+def _methods(
+    base_model: dict[str, Any],
+    pooled_model: dict[str, Any],
+    fixed_memories: dict[str, Any],
+    memories: dict[str, Any],
+    base: BaseSettings,
+) -> Any:
+    from imprint.base.load import BaseRecord
+    from imprint.memory.inject import StoreRecord
+    from imprint.personalizers.methods import methods
+
+    stores = StoreRecord(**fixed_memories), StoreRecord(**memories)
+    return methods(BaseRecord(**base_model), BaseRecord(**pooled_model), *stores, base)

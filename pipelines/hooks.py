@@ -1,0 +1,76 @@
+"""What a run leaves behind about itself: a record at its start and its end, and the table on the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+log = logging.getLogger(__name__)
+
+
+class RunHooks:
+    """Writes `data/08_reporting/runs/<run_id>.json` and, after an evaluation, prints the method table."""
+
+    def __init__(self) -> None:
+        """A run's record grows between its start and its end."""
+        self._record: dict[str, Any] = {}
+        self._file: Path | None = None
+        self._began = 0.0
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Write the record as `running`: a run that was killed is one whose record still says so."""
+        from imprint.data.atomic import write_json
+        from imprint.provenance import code_version, fingerprint, versions
+
+        parameters = {name: catalog.load(name) for name in sorted(pipeline.inputs()) if name.startswith("param")}
+        self._began = time.monotonic()
+        self._record = {
+            "run_id": run_params["run_id"],
+            "pipelines": run_params.get("pipeline_names"),
+            "env": run_params.get("env"),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "outcome": "running",
+            "parameters_fingerprint": fingerprint(json.loads(json.dumps(parameters, default=_plain))),
+            "runtime_params": run_params.get("runtime_params"),
+            "code": code_version(),
+            "versions": versions(),
+        }
+        reporting = Path(catalog.load("run_records"))
+        self._file = reporting / f"{str(run_params['run_id']).replace(':', '-')}.json"
+        write_json(self._file, self._record)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Close the record, and print the table where this run made one."""
+        self._close("completed")
+        if "metrics" in pipeline.all_outputs():
+            from rich.console import Console
+
+            from imprint.report.tables import terminal_table
+
+            Console().print(terminal_table(catalog.load("metrics")))
+        if "report" in pipeline.all_outputs():
+            log.info("The report: %s", catalog["report"]._filepath)
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Close the record with the error's name and message."""
+        self._close("failed", error=f"{type(error).__name__}: {error}")
+
+    def _close(self, outcome: str, **more: Any) -> None:
+        from imprint.data.atomic import write_json
+
+        self._record |= {"outcome": outcome, "seconds": round(time.monotonic() - self._began, 1), **more}
+        if self._file is not None:
+            write_json(self._file, self._record)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)

@@ -1,0 +1,24 @@
+"""Read a corpus into interactions under pseudonyms."""
+
+from pathlib import Path
+from typing import Any
+
+from imprint.corpora.settings import CorpusSettings
+from imprint.data.ingest import IngestSettings
+
+
+def ingest_corpus(
+    corpus: CorpusSettings, ingest: IngestSettings, pseudonym_key: Path, spool: Path
+) -> tuple[Path, dict[str, Any]]:
+    """The corpus as a table of interactions, not yet validated, and what was read."""
+    from imprint.corpora import open_corpus
+    from imprint.data.ingest import ingest as ingest_rows
+    from imprint.data.pseudonyms import load_key
+    from imprint.data.tables import write_table
+    from imprint.schema import ingested_schema
+
+    opened = open_corpus(corpus)  # refuses a corpus that is not what it was said to be, before any work
+    rows, report = ingest_rows(opened, ingest, load_key(pseudonym_key, corpus.format), spool)
+    table = spool / "ingested"
+    write_table(table, rows, ingested_schema())
+    return table, report

@@ -1,0 +1,39 @@
+"""Progress bars with rates and time left, for library functions that report through a callback."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def bar(title: str, unit: str) -> Callable[..., None]:
+    """A callback `(done, total, **figures)` that draws one bar and closes it when `done` reaches `total`."""
+    state: dict[str, Any] = {}
+
+    def advance(done: int, total: int, **figures: Any) -> None:
+        import sys
+
+        from tqdm import tqdm
+
+        if "bar" not in state:
+            # a terminal is redrawn often; a log file gets a line every ten seconds
+            interval = 0.2 if sys.stderr.isatty() else 10
+            state["bar"] = tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
+        drawn = state["bar"]
+        drawn.update(done - drawn.n)
+        if figures:
+            drawn.set_postfix(figures, refresh=False)
+        if done >= total:
+            drawn.close()
+            state.clear()
+
+    return advance
+
+
+def counter(title: str, unit: str, total: int) -> Callable[[], None]:
+    """A callback without arguments that moves a bar of `total` on by one."""
+    draw, state = bar(title, unit), {"done": 0}
+
+    def advance() -> None:
+        state["done"] += 1
+        draw(state["done"], total)
+
+    return advance

@@ -1,0 +1,33 @@
+"""Answer requests, each by its user's own memory."""
+
+from pathlib import Path
+from typing import Any
+
+from imprint.base.settings import BaseSettings
+from imprint.corpora.settings import CorpusSettings
+from imprint.personalizers.requests import RespondSettings
+
+
+def respond_to_requests(
+    pooled_model: dict[str, Any],
+    memories: dict[str, Any],
+    corpus: CorpusSettings,
+    base: BaseSettings,
+    respond: RespondSettings,
+    pseudonym_key: Path,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The responses, and the requests that were refused with their reasons."""
+    from functools import partial
+
+    from imprint.base.load import BaseRecord
+    from imprint.data.pseudonyms import load_key, pseudonym
+    from imprint.memory.inject import StoreRecord
+    from imprint.memory.store import MemoryStore
+    from imprint.personalizers.methods import remembered
+    from imprint.personalizers.requests import answer, read_requests
+
+    store = StoreRecord(**memories)
+    known_as = partial(pseudonym, load_key(pseudonym_key, corpus.format), corpus.corpus_name)
+    requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), known_as)
+    method = remembered("memory", store, BaseRecord(**pooled_model), base)
+    return answer(method, requests, respond.max_new_tokens), refused

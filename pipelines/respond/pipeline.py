@@ -1,0 +1,20 @@
+"""Wiring: requests and memories to responses and refusals."""
+
+from kedro.pipeline import Node, Pipeline
+
+from pipelines.respond.nodes import respond_to_requests
+
+
+def create_pipeline() -> Pipeline:
+    """One node, run by itself once memories are there."""
+    return Pipeline(
+        [
+            Node(
+                respond_to_requests,
+                ["pooled_model", "memories", "params:corpus", "params:base", "params:respond", "pseudonym_key"],
+                ["answered_requests", "refused_requests"],
+                name="respond_to_requests",
+                tags=["group.respond", "res.train"],
+            )
+        ]
+    )

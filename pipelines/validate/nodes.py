@@ -1,0 +1,26 @@
+"""Validate interactions, and show what was refused."""
+
+from pathlib import Path
+from typing import Any
+
+from imprint.data.validate import ValidateSettings
+
+
+def validate_interactions(
+    ingested: Any, interaction_expectations: dict[str, Any], validate: ValidateSettings, spool: Path
+) -> tuple[Path, Path, dict[str, Any]]:
+    """The rows let through, the quarantine, and the result by check."""
+    from imprint.data.validate import run_validation
+
+    clean, quarantine = spool / "interactions", spool / "quarantine"
+    result = run_validation(
+        ingested, interaction_expectations, validate, clean=clean, quarantine=quarantine, expected_rows=ingested.rows
+    )
+    return clean, quarantine, result
+
+
+def render_validation_page(validation_result: dict[str, Any], quarantine: Any) -> str:
+    """A page for an auditor: what came in, what was refused and why."""
+    from imprint.data.validation_page import render_validation
+
+    return render_validation(validation_result, quarantine.head(20).to_pylist())

@@ -1,0 +1,132 @@
+"""From interactions to examples: `[bos] query <eos> response <eos>`, with loss on the response and the last `<eos>`.
+
+This is DialoGPT's turn format, and works for any tokenizer that has an end-of-sequence token. A function here takes one
+user's rows and returns a value, so that nothing of one user can reach another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imprint.errors import BaseModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """What a model needs of one interaction."""
+
+    user_id: str
+    record_id: str
+    query: str
+    response: str
+    persona: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of one interaction; the response (with its `<eos>`) starts at `response_start`."""
+
+    user_id: str
+    record_id: str
+    input_ids: tuple[int, ...]
+    response_start: int
+    truncated: bool
+
+    @property
+    def response_tokens(self) -> int:
+        """Tokens the loss is taken over."""
+        return len(self.input_ids) - self.response_start
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A tokenizer with the two lengths that bound an example."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_query_tokens: int
+    max_response_tokens: int
+
+    def __post_init__(self) -> None:
+        """Refuse a tokenizer that cannot end a response."""
+        if self.tokenizer.eos_token_id is None:
+            raise BaseModelError(
+                "base.path: the tokenizer has no end-of-sequence token, which ends a query and a response; "
+                "next: set eos_token in its tokenizer_config.json."
+            )
+
+    def prompt(self, query: str) -> tuple[tuple[int, ...], bool]:
+        """Ids up to where the response starts, and whether the query was cut (it keeps its end)."""
+        ids = self._ids(query)
+        kept = ids[-self.max_query_tokens :]
+        start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        return (*start, *kept, self._eos), len(kept) < len(ids)
+
+    def example(self, row: Interaction) -> Example:
+        """One interaction as token ids."""
+        prompt, cut_query = self.prompt(row.query)
+        ids = self._ids(row.response)
+        kept = ids[: self.max_response_tokens]
+        return Example(
+            user_id=row.user_id,
+            record_id=row.record_id,
+            input_ids=(*prompt, *kept, self._eos),
+            response_start=len(prompt),
+            truncated=cut_query or len(kept) < len(ids),
+        )
+
+    def examples(self, rows: Iterable[Interaction]) -> list[Example]:
+        """One example a row, in order."""
+        return [self.example(row) for row in rows]
+
+    @property
+    def _eos(self) -> int:
+        return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded rows and the places where the model predicts a response token.
+
+    `input_ids` is [rows, width], padded on the right (a causal model cannot see it). `owner`, `position` and `label`,
+    each [response tokens], say: at `position` of row `owner` the next token is `label`.
+    """
+
+    input_ids: torch.Tensor
+    owner: torch.Tensor
+    position: torch.Tensor
+    label: torch.Tensor
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return int(self.input_ids.shape[0])
+
+
+def collate(examples: Sequence[Example], padding: int = 0, device: Any = "cpu") -> Batch:
+    """Stack examples into one batch."""
+    import torch
+
+    width = max(len(example.input_ids) for example in examples)
+    ids = [[*example.input_ids, *[padding] * (width - len(example.input_ids))] for example in examples]
+    places = [
+        (row, index - 1, example.input_ids[index])
+        for row, example in enumerate(examples)
+        for index in range(example.response_start, len(example.input_ids))
+    ]
+    owner, position, label = torch.tensor(places, device=device).unbind(1)
+    return Batch(torch.tensor(ids, device=device), owner, position, label)
+
+
+def length_buckets(examples: Sequence[Example], rows: int) -> list[list[int]]:
+    """Indices in groups of at most `rows`, similar lengths together, so that little of a batch is padding."""
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
+    return [order[start : start + rows] for start in range(0, len(order), rows)]

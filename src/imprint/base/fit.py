@@ -1,0 +1,98 @@
+"""The one training loop: any set of weights of any model, on any list of examples.
+
+The embedded base, the pooled LoRA and a user's memory all come through here. What a row contributes depends on the
+seed alone: the order of rows is drawn from `order_seed`, epoch by epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from imprint.base.examples import Example, collate
+from imprint.base.loss import nats_per_row
+from imprint.base.settings import FitSettings
+from imprint.errors import NotEnoughDataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SORT_WINDOW = 16
+"""Batches shuffled together, then sorted by length: less padding, still a random order."""
+
+
+class Fitted(NamedTuple):
+    """What a training run did. `final_loss` is the mean over its last tenth of steps, nats per response token."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    final_loss: float
+
+
+def fit(
+    model: nn.Module,
+    weights: Iterable[torch.Tensor],
+    examples: Sequence[Example],
+    settings: FitSettings,
+    order_seed: int,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Fitted:
+    """Train `weights` of `model` in place with AdamW; everything else stays frozen.
+
+    `on_step(step, steps)` is called after each step, for a progress bar. No dropout is used, so that a memory is a
+    function of its rows, its config and its seed.
+    """
+    import torch
+
+    if not examples:
+        raise NotEnoughDataError("no training rows were given to fit; next: check the user's train split.")
+    weights = list(weights)
+    model.eval()  # dropout off; gradients flow all the same
+    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    plan = list(batches(examples, settings, order_seed))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, len(plan), settings.warmup_share))
+    losses, tokens, started = [], 0, time.perf_counter()
+    for step, chosen in enumerate(plan, start=1):
+        batch = collate(chosen, device=weights[0].device)
+        loss = nats_per_row(model, batch).sum() / len(batch.label)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+        tokens += sum(len(example.input_ids) for example in chosen)
+        on_step(step, len(plan))
+    tail = torch.stack(losses[-max(1, len(losses) // 10) :]).mean().item()
+    return Fitted(len(plan), tokens, time.perf_counter() - started, tail)
+
+
+def batches(examples: Sequence[Example], settings: FitSettings, order_seed: int) -> Iterator[list[Example]]:
+    """The rows of every step, in order: a fresh permutation an epoch, cut off at `max_tokens` where that is given."""
+    import torch
+
+    generator = torch.Generator().manual_seed(order_seed)
+    left = settings.max_tokens if settings.max_tokens is not None else float("inf")
+    rows = settings.batch_rows
+    for _ in range(settings.epochs):
+        order = torch.randperm(len(examples), generator=generator).tolist()
+        for start in range(0, len(order), rows * SORT_WINDOW):
+            window = sorted(order[start : start + rows * SORT_WINDOW], key=lambda index: len(examples[index].input_ids))
+            steps = [window[at : at + rows] for at in range(0, len(window), rows)]
+            for at in torch.randperm(len(steps), generator=generator).tolist():
+                if left <= 0:
+                    return
+                chosen = [examples[index] for index in steps[at]]
+                left -= sum(len(example.input_ids) for example in chosen)
+                yield chosen
+
+
+def _share(step: int, steps: int, warmup_share: float) -> float:
+    """Share of the peak learning rate at `step`: linear warm-up, then linear to zero at the end."""
+    warmup = max(1, round(steps * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))

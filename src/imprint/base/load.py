@@ -1,0 +1,148 @@
+"""Prepare, record and load a base model. Its fingerprint is a hash of its weights: a memory fits only that base."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from imprint.base.embedded import save_model, train_embedded
+from imprint.base.examples import Encoder, Interaction
+from imprint.base.settings import BaseSettings
+from imprint.base.sites import Site, family_of, sites_of
+from imprint.data.atomic import new_directory, read_manifest
+from imprint.errors import BaseModelError
+from imprint.provenance import fingerprint, fingerprint_of_rows
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+
+class BaseRecord(BaseModel):
+    """Which base model a run used, and how it came to be; what crosses between stages instead of the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    fingerprint: str
+    family: str
+    layers: int
+    parameters: int
+    pooled: bool = False
+    training: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelInUse:
+    """A loaded base: frozen weights, encoder, and the sites a memory may use."""
+
+    model: nn.Module
+    encoder: Encoder
+    record: BaseRecord
+    sites: tuple[Site, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the sites now: once PEFT has wrapped a linear, what it was can no longer be seen."""
+        object.__setattr__(self, "sites", sites_of(self.model))
+
+    @property
+    def reading(self) -> list[str | int]:
+        """What decides how this base reads an interaction; part of the fingerprint of whatever is trained on it."""
+        return [self.record.fingerprint, self.encoder.max_query_tokens, self.encoder.max_response_tokens]
+
+
+def prepare_base(
+    rows: Sequence[Interaction],
+    settings: BaseSettings,
+    seed: int,
+    workspace: Path,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> BaseRecord:
+    """The base model of this run: the one at `base.path`, or the embedded default trained on `rows`.
+
+    An embedded base is kept under `workspace` by the fingerprint of what it was made from, so that the same rows and
+    settings never train twice.
+    """
+    if settings.path is not None:
+        model, _ = load_pretrained(settings.path)
+        return record_of(model, settings.path)
+    name = fingerprint(settings, seed, fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows))
+    directory = workspace / f"base-{name}"
+    manifest = read_manifest(directory)
+    if manifest is None:
+        model, tokenizer, training = train_embedded(rows, settings, seed, on_step)
+        manifest = keep(model, tokenizer, directory, {"training": training})
+    return BaseRecord(**manifest["record"])
+
+
+def keep(model: nn.Module, tokenizer: Any, directory: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Save a model of ours whole or not at all; returns the manifest, whose `record` is a `BaseRecord`."""
+    manifest = {"record": record_of(model, str(directory)).model_copy(update=dict(extra)).model_dump()}
+    with new_directory(directory, manifest) as temporary:
+        save_model(model, tokenizer, temporary)  # type: ignore[arg-type]
+    return manifest
+
+
+def record_of(model: nn.Module, path: str) -> BaseRecord:
+    """The record of a model in memory."""
+    layers = len(model.get_submodule(family_of(model).layers))  # type: ignore[arg-type]
+    return BaseRecord(
+        path=path,
+        fingerprint=fingerprint_of_model(model),
+        family=str(model.config.model_type),  # type: ignore[union-attr]
+        layers=layers,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+    )
+
+
+def fingerprint_of_model(model: nn.Module) -> str:
+    """16 hex digits over every parameter's name, type, shape and bytes, in name order."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(f"{name}:{weight.dtype}:{tuple(weight.shape)}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Any Hugging Face causal LM and its tokenizer, from a folder or a hub id. No remote code is ever run."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # it would draw over ours
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and a tokenizer "
+            f"({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or a hub id this machine "
+            "can reach; null trains the embedded default."
+        ) from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    family_of(model)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
+    """The base a record names, checked: other weights under the same path raise `BaseModelError`."""
+    model, tokenizer = load_pretrained(record.path)
+    found = fingerprint_of_model(model)
+    if found != record.fingerprint:
+        raise BaseModelError(
+            f"base model at {record.path} has fingerprint {found}, the record says {record.fingerprint}: the weights "
+            "were changed since. Next: run the base stage again."
+        )
+    encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
+    return BaseModelInUse(model, encoder, record)

@@ -1,0 +1,75 @@
+"""Measure methods on reported users' test rows: losses, responses, and whose memory answers best.
+
+These functions take methods (`Personalizer`) and rows, and return plain records; what they mean is in `metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imprint.base.examples import Interaction
+from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.base.loss import mean_loss
+from imprint.personalizers.protocol import Personalizer, Question
+from imprint.personalizers.remembered import Remembered
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+Row = TypeVar("Row")
+Rows = Mapping[str, Sequence[Interaction]]
+"""Test rows by user_id."""
+
+
+def spread(rows: Sequence[Row], count: int | None) -> list[Row]:
+    """At most `count` rows, spread evenly from the first to the last: the same ones at every run."""
+    if count is None or len(rows) <= count:
+        return list(rows)
+    if count == 0:
+        return []
+    return [rows[(2 * index + 1) * len(rows) // (2 * count)] for index in range(count)]
+
+
+def held_out_rows(table: pads.Dataset, index: Sequence[IndexRow], rows_per_user: int | None) -> dict[str, list[Interaction]]:
+    """At most `rows_per_user` test rows of every reported user; none for anybody else."""
+    histories = read_histories(table, users_of(index, "reported"), "test")
+    return {user_id: spread(rows, rows_per_user) for user_id, rows in histories.items()}
+
+
+def score_rows(method: Personalizer, rows: Rows, on_user: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    """One record a test row: `method, user_id, record_id, nats, tokens`."""
+    records = []
+    for user_id, mine in rows.items():
+        for loss in method.score(mine):
+            records.append({"method": method.name, "user_id": user_id, **loss._asdict()})
+        on_user()
+    return records
+
+
+def answer_rows(
+    method: Personalizer, rows: Rows, max_new_tokens: int, on_user: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """One record a test query: `method, user_id, record_id, query, reference, response`."""
+    records = []
+    for user_id, mine in rows.items():
+        texts = method.respond([Question(row.user_id, row.query) for row in mine], max_new_tokens)
+        for row, text in zip(mine, texts, strict=True):
+            about = {"method": method.name, "user_id": user_id, "record_id": row.record_id}
+            records.append({**about, "query": row.query, "reference": row.response, "response": text})
+        on_user()
+    return records
+
+
+def specificity_matrix(
+    method: Remembered, rows: Rows, on_user: Callable[[], None] = lambda: None
+) -> dict[str, list[Any]]:
+    """`{"users": [...], "loss": [[...]]}`: loss[i][j] is the loss of user i's test rows under user j's memory."""
+    users = list(rows)
+    everybody = [row for mine in rows.values() for row in mine]
+    columns = []
+    for memory_of in users:
+        scored = iter(method.score_as(memory_of, everybody))
+        columns.append([mean_loss([next(scored) for _ in rows[user_id]]) for user_id in users])
+        on_user()
+    return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)]}

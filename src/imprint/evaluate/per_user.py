@@ -1,0 +1,96 @@
+"""From records of rows to one value a user, method and metric: what means, intervals and tests are taken over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from imprint.base.examples import Interaction
+from imprint.evaluate.metrics import STOP_WORDS, bleu, persona_f1, rouge, specificity, words
+
+PerUser = dict[str, dict[str, dict[str, float]]]
+"""method → metric → user_id → value."""
+
+Record = Mapping[str, Any]
+
+
+def losses(scores: Iterable[Record]) -> PerUser:
+    """`loss` of each user: total nats over total response tokens of their test rows."""
+    totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row in scores:
+        total = totals[row["method"], row["user_id"]]
+        total[0] += row["nats"]
+        total[1] += row["tokens"]
+    found: PerUser = defaultdict(lambda: {"loss": {}})
+    for (method, user_id), (nats, tokens) in totals.items():
+        found[method]["loss"][user_id] = nats / tokens
+    return dict(found)
+
+
+def answers(responses: Iterable[Record], histories: Mapping[str, Sequence[Interaction]]) -> PerUser:
+    """`rouge1`, `rougeL`, `bleu` and `persona_f1` of each user's responses; `histories` are their training rows."""
+    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for row in responses:
+        grouped[row["method"], row["user_id"]].append(row)
+    known = {user_id: persona_words(rows) for user_id, rows in histories.items()}
+    found: PerUser = defaultdict(lambda: defaultdict(dict))
+    for (method, user_id), rows in grouped.items():
+        texts = [row["response"] for row in rows]
+        references = [row["reference"] for row in rows]
+        overlap = [persona_f1(text, known[user_id]).f1 for text in texts]
+        values = {**rouge(texts, references), "bleu": bleu(texts, references), "persona_f1": sum(overlap) / len(overlap)}
+        for metric, value in values.items():
+            found[method][metric][user_id] = value
+    return {method: dict(metrics) for method, metrics in found.items()}
+
+
+def persona_words(rows: Sequence[Interaction]) -> frozenset[str]:
+    """The words of a user's training responses and persona, without stop words."""
+    texts = {text for row in rows for text in (row.response, *row.persona)}
+    return frozenset().union(*(words(text, STOP_WORDS) for text in texts))
+
+
+def own_memory(method: str, matrix: Mapping[str, Any]) -> PerUser:
+    """`own_best_share` (1.0 or 0.0) and `specificity_gap` of each user of a specificity matrix."""
+    users = matrix["users"]
+    if len(users) < 2:
+        return {}
+    table = {user: dict(zip(users, row, strict=True)) for user, row in zip(users, matrix["loss"], strict=True)}
+    found = specificity(table)
+    return {
+        method: {
+            "own_best_share": {user: float(one.own_best) for user, one in found.items()},
+            "specificity_gap": {user: one.gap for user, one in found.items()},
+        }
+    }
+
+
+def costs(method: str, users: Sequence[str], seconds: Mapping[str, float], size: Mapping[str, int]) -> PerUser:
+    """`seconds_per_user` of training, and `bytes_per_user` in the store."""
+    return {
+        method: {
+            "seconds_per_user": {user: seconds[user] for user in users},
+            "bytes_per_user": {user: float(size[user]) for user in users},
+        }
+    }
+
+
+def merge(parts: Iterable[PerUser]) -> PerUser:
+    """All parts in one; each metric of a method comes from one part only."""
+    merged: PerUser = {}
+    for part in parts:
+        for method, metrics in part.items():
+            merged.setdefault(method, {}).update(metrics)
+    return merged
+
+
+def side_by_side(responses: Iterable[Record]) -> list[dict[str, Any]]:
+    """One record a test query: `user_id, query, reference`, and by method `responses` and their `rouge1`."""
+    together: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in responses:
+        about = {"user_id": row["user_id"], "query": row["query"], "reference": row["reference"]}
+        one = together.setdefault((row["user_id"], row["record_id"]), {**about, "responses": {}, "rouge1": {}})
+        one["responses"][row["method"]] = row["response"]
+        one["rouge1"][row["method"]] = rouge([row["response"]], [row["reference"]])["rouge1"]
+    return list(together.values())

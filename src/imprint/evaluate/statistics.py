@@ -1,0 +1,193 @@
+"""Means over users with bootstrap intervals, paired tests between methods, and the record they make: `metrics.json`.
+
+The unit of every statistic is the user: rows of one user are not independent, users are. The p values are not corrected
+for the number of comparisons; the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from imprint.errors import NotEnoughDataError, SettingsError
+from imprint.evaluate.metrics import METRICS
+from imprint.provenance import seed_for
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+COMPARED = ("loss", "rouge1", "rougeL", "bleu", "persona_f1")
+"""The metrics for which methods are compared pair by pair."""
+DRAWS_AT_ONCE = 4_000_000
+"""Bootstrap draws in memory at a time (32 MB of indices), so that a million users do not need 16 GB."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `n` users and the bounds of its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean of a - b over the same `n` users, its bootstrap interval, and the two-sided p of Wilcoxon's signed ranks."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def bootstrap_interval(values: Sequence[float], seed: int, resamples: int = 2000, level: float = 0.95) -> Interval:
+    """Mean of one value per user with the percentile bootstrap interval over users; the same for the same seed.
+
+    One user gives low = high = mean. No value, or one that is not finite, raises `NotEnoughDataError`.
+    """
+    import numpy as np
+
+    data = np.asarray(values, dtype=np.float64)
+    if not data.size or not np.isfinite(data).all():
+        raise NotEnoughDataError(
+            f"a mean over users needs at least one value and finite values only; got {data.size} values, "
+            f"{int(data.size - np.isfinite(data).sum())} of them not finite. "
+            "Next: look at the scores of this method, and leave the metric out where nothing was measured."
+        )
+    mean = math.fsum(data) / data.size
+    if data.size == 1 or np.ptp(data) == 0:
+        return Interval(mean, mean, mean, data.size)
+    edge = (1 - level) / 2
+    low, high = np.quantile(_resampled_means(data, seed, resamples), [edge, 1 - edge])
+    return Interval(mean, float(low), float(high), data.size)
+
+
+def _resampled_means(data: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    at_once = max(1, DRAWS_AT_ONCE // data.size)
+    means = []
+    for start in range(0, resamples, at_once):
+        draws = random.integers(0, data.size, size=(min(at_once, resamples - start), data.size))
+        means.append(data[draws].mean(axis=1))
+    return np.concatenate(means)
+
+
+def paired_difference(
+    a: Mapping[str, float], b: Mapping[str, float], seed: int, resamples: int = 2000
+) -> PairedDifference:
+    """Mean of a - b over users, with a 95 % bootstrap interval and Wilcoxon's two-sided test.
+
+    Users without a difference say nothing about its sign and are left out of the test; where nobody differs, p = 1.
+    Raises `NotEnoughDataError` unless both sides have exactly the same users.
+    """
+    if a.keys() != b.keys():
+        raise NotEnoughDataError(
+            f"a paired comparison needs the same users on both sides; {_some(a.keys() - b.keys())} are only in the "
+            f"first and {_some(b.keys() - a.keys())} only in the second. Next: score both methods on the same users."
+        )
+    differences = [a[user] - b[user] for user in sorted(a)]
+    interval = bootstrap_interval(differences, seed, resamples)
+    return PairedDifference(interval.mean, interval.low, interval.high, _wilcoxon(differences), interval.n)
+
+
+def _some(users: set[str]) -> str:
+    shown = ", ".join(sorted(users)[:3])
+    return f"{len(users)} users ({shown}{', …' if len(users) > 3 else ''})" if users else "0 users"
+
+
+def _wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p; users with a difference of exactly zero are dropped (Wilcoxon's own treatment)."""
+    from scipy.stats import wilcoxon
+
+    different = [difference for difference in differences if difference != 0]
+    return float(wilcoxon(different).pvalue) if different else 1.0
+
+
+def summarise(
+    per_user: Mapping[str, Mapping[str, Mapping[str, float]]],
+    comparisons: Sequence[tuple[str, str]],
+    run: Mapping[str, Any],
+    seed: int,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """The content of `metrics.json` from `per_user[method][metric][user]`.
+
+    Perplexity is derived from the loss. A metric without users was not measured and is left out; so is a comparison
+    where a method, or the metric in one of the two, is missing. A metric that `METRICS` does not define raises
+    `SettingsError`.
+    """
+    measured = {
+        method: {metric: users for metric, users in metrics.items() if users} for method, metrics in per_user.items()
+    }
+    methods = {method: _intervals(method, metrics, seed, resamples) for method, metrics in measured.items()}
+    used = {metric for metrics in methods.values() for metric in metrics}
+    return {
+        "methods": methods,
+        "comparisons": [
+            row
+            for pair in comparisons
+            for row in _compare(pair, (measured.get(pair[0], {}), measured.get(pair[1], {})), seed, resamples)
+        ],
+        "run": dict(run),
+        "definitions": {key: _definition(key) for key in METRICS if key in used},
+    }
+
+
+def _intervals(
+    method: str, metrics: Mapping[str, Mapping[str, float]], seed: int, resamples: int
+) -> dict[str, dict[str, float]]:
+    unknown = sorted(metrics.keys() - (METRICS.keys() - {"perplexity"}))
+    if unknown:
+        raise SettingsError(
+            f"method {method!r} has scores for {unknown}; allowed are {sorted(METRICS.keys() - {'perplexity'})} "
+            "(perplexity is derived from the loss). Next: define the metric in imprint.evaluate.metrics.METRICS."
+        )
+    found = {}
+    for metric in (key for key in METRICS if key in metrics):
+        users = metrics[metric]
+        # seeded by name: adding a method or a metric changes no other interval
+        values = [users[user] for user in sorted(users)]
+        interval = bootstrap_interval(values, seed_for(seed, "interval", method, metric), resamples)
+        found[metric] = asdict(interval)
+        if metric == "loss":
+            found["perplexity"] = {
+                "mean": math.exp(interval.mean),
+                "low": math.exp(interval.low),
+                "high": math.exp(interval.high),
+                "n": interval.n,
+            }
+    return found
+
+
+def _compare(
+    pair: tuple[str, str],
+    metrics: tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]]],
+    seed: int,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    rows = []
+    for metric in COMPARED:
+        if all(metric in measured for measured in metrics):
+            drawn = seed_for(seed, "paired", *pair, metric)
+            found = paired_difference(metrics[0][metric], metrics[1][metric], drawn, resamples)
+            numbers = {key: value for key, value in asdict(found).items() if key != "n"}
+            rows.append({"a": pair[0], "b": pair[1], "metric": metric, **numbers})
+    return rows
+
+
+def _definition(key: str) -> dict[str, Any]:
+    metric = METRICS[key]
+    return {
+        "definition": metric.definition,
+        "version": metric.version,
+        "higher_is_better": metric.higher_is_better,
+        "unit": metric.unit,
+    }

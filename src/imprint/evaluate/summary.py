@@ -1,0 +1,53 @@
+"""From a run's records to `metrics.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.evaluate.per_user import PerUser, answers, costs, losses, merge, own_memory
+from imprint.evaluate.settings import EvaluateSettings
+from imprint.evaluate.statistics import summarise
+from imprint.memory.inject import StoreRecord
+from imprint.memory.store import MemoryStore
+from imprint.provenance import run_conditions
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+BASELINES = ("base", "pooled", "fixed_memory")
+"""What `memory` is compared with; and `pooled` with `base`, which shows what sharing alone brings."""
+
+
+def summarise_run(
+    table: pads.Dataset,
+    index: Sequence[IndexRow],
+    scores: Sequence[Mapping[str, Any]],
+    responses: Sequence[Mapping[str, Any]],
+    specificity: Mapping[str, Any],
+    stores: Mapping[str, StoreRecord],
+    fingerprints: Mapping[str, str],
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything measured in one run, in the contract's schema (design, section 8)."""
+    reported = users_of(index, "reported")
+    histories = read_histories(table, reported, "train")
+    parts = [
+        losses(scores),
+        answers(responses, histories),
+        own_memory("memory", specificity),
+        *(_costs(method, store, list(histories)) for method, store in stores.items()),
+    ]
+    per_user: PerUser = merge(parts)
+    comparisons = [("memory", other) for other in BASELINES if other in per_user]
+    if "pooled" in per_user:
+        comparisons.append(("pooled", "base"))
+    return summarise(per_user, comparisons, run_conditions(seed, **fingerprints), seed, settings.resamples)
+
+
+def _costs(method: str, store: StoreRecord, users: Sequence[str]) -> PerUser:
+    opened = MemoryStore(Path(store.path))
+    return costs(method, users, store.seconds, {user_id: opened.bytes_of(user_id) for user_id in users})

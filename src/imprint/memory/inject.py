@@ -1,0 +1,140 @@
+"""Train the memories of many users into one store; a killed run goes on where it was.
+
+Each finished user is a part on disk at once, named by what made it (base, config, rows, seed). A run that starts again
+finds those parts; when all are there, they are packed into the store and removed. A store is kept under the same kind
+of name, so an unchanged population is never trained twice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from imprint.base.examples import Example
+from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.base.load import BaseModelInUse
+from imprint.data.atomic import read_manifest, write_bytes
+from imprint.memory.config import MemoryConfig
+from imprint.memory.store import write_store
+from imprint.memory.trainer import Trained, train_memory
+from imprint.memory.weights import Episode, Factors, Memory
+from imprint.provenance import fingerprint
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+
+class StoreRecord(BaseModel):
+    """Which memories a run made; what crosses between stages instead of the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    fingerprint: str
+    base_fingerprint: str
+    users: int
+    bytes: int
+    config: MemoryConfig
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One user's training examples, and the shard their memory goes to."""
+
+    user_id: str
+    shard: int
+    row_fingerprint: str
+    examples: Sequence[Example]
+
+
+def read_training(base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow]) -> list[History]:
+    """The training split of every user who gets a memory (pilots and reported users), in the index's order."""
+    users = users_of(index, "pilot", "reported")
+    rows = read_histories(table, users, "train")
+    return [
+        History(user["user_id"], user["shard"], user["fingerprint"], base.encoder.examples(rows[user["user_id"]]))
+        for user in users
+    ]
+
+
+def train_memories(
+    base: BaseModelInUse,
+    histories: Sequence[History],
+    config: MemoryConfig,
+    seed: int,
+    batch_rows: int,
+    workspace: Path,
+    on_user: Callable[[int, int], None] = lambda done, users: None,
+) -> StoreRecord:
+    """One memory a history, in a store under `workspace`; `on_user(done, users)` after each."""
+    made_of = [base.reading, config.model_dump(mode="json"), seed, batch_rows]
+    name = fingerprint(made_of, [[history.user_id, history.shard, history.row_fingerprint] for history in histories])
+    directory = workspace / f"memories-{name}"
+    manifest = read_manifest(directory)
+    if manifest is None:
+        parts = workspace / f"memories-{name}.parts"
+        seconds = {}
+        for done, history in enumerate(histories, start=1):
+            part = parts / f"{history.user_id}.safetensors"
+            if not part.is_file():
+                _write_part(part, train_memory(base, history.user_id, history.examples, config, seed, batch_rows))
+            seconds[history.user_id] = _read_part(part)[1]
+            on_user(done, len(histories))
+        shards = {history.shard for history in histories}
+        packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
+        facts = {"base_fingerprint": base.record.fingerprint, "config": config.model_dump(mode="json"), "seconds": seconds}
+        manifest = write_store(directory, packs, facts)
+        shutil.rmtree(parts, ignore_errors=True)
+    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "config", "seconds")}
+    return StoreRecord(path=str(directory), fingerprint=name, **kept)
+
+
+def _parts_of(parts: Path, histories: Sequence[History]) -> Iterator[Memory]:
+    for history in histories:
+        yield _read_part(parts / f"{history.user_id}.safetensors")[0]
+
+
+def _write_part(path: Path, trained: Trained) -> None:
+    from safetensors.torch import save
+
+    memory = trained.memory
+    tensors = {
+        f"{number}/{site}/{letter}": factor.contiguous()
+        for number, episode in enumerate(memory.episodes)
+        for site, factors in episode.factors.items()
+        for letter, factor in zip("ab", factors, strict=True)
+    }
+    about = {
+        "user_id": memory.user_id,
+        "base_fingerprint": memory.base_fingerprint,
+        "config": memory.config.model_dump(mode="json"),
+        "episodes": [[episode.rows, episode.row_fingerprint] for episode in memory.episodes],
+        "seconds": round(trained.seconds, 4),
+    }
+    write_bytes(path, save(tensors, metadata={"memory": json.dumps(about)}))
+
+
+def _read_part(path: Path) -> tuple[Memory, float]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as part:
+        about = json.loads(part.metadata()["memory"])
+        tensors = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    episodes = [
+        Episode(rows, row_fingerprint, _factors(tensors, f"{number}/"))
+        for number, (rows, row_fingerprint) in enumerate(about["episodes"])
+    ]
+    config = MemoryConfig(**about["config"])
+    return Memory(about["user_id"], about["base_fingerprint"], config, tuple(episodes)), about["seconds"]
+
+
+def _factors(tensors: Mapping[str, object], prefix: str) -> dict[str, Factors]:
+    sites = sorted({name[len(prefix) : -len("/a")] for name in tensors if name.startswith(prefix)})
+    return {site: Factors(tensors[f"{prefix}{site}/a"], tensors[f"{prefix}{site}/b"]) for site in sites}  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""The one-user trainer, on plain PEFT: the oracle every faster trainer is held against.
+
+A user's rows come in as one list and the memory goes out as one value; nothing outlives the call, so nothing of one
+user can reach the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from imprint.base.examples import Example
+from imprint.base.fit import Fitted, fit
+from imprint.base.load import BaseModelInUse
+from imprint.base.settings import FitSettings, PooledSettings
+from imprint.base.sites import FEED_FORWARD
+from imprint.errors import MemoryConfigError
+from imprint.memory.config import MemoryConfig
+from imprint.memory.peft_format import peft_config
+from imprint.memory.weights import Episode, Factors, Memory, cut_into_episodes, initial_factors
+from imprint.provenance import fingerprint_of_rows, seed_for
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class Trained(NamedTuple):
+    """A memory and what its training did."""
+
+    memory: Memory
+    fitted: tuple[Fitted, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training steps."""
+        return sum(fitted.seconds for fitted in self.fitted)
+
+
+def train_memory(
+    base: BaseModelInUse,
+    user_id: str,
+    examples: Sequence[Example],
+    config: MemoryConfig,
+    seed: int,
+    batch_rows: int = 16,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Trained:
+    """Train one user's memory, episode by episode, each with the earlier ones present and frozen.
+
+    Randomness comes from (seed, user_id) alone. `MemoryConfigError` if the history has fewer rows than episodes.
+    """
+    settings = FitSettings(learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=batch_rows)
+    return _train(base, user_id, examples, config, settings, seed, on_step)
+
+
+def train_everybody(
+    base: BaseModelInUse,
+    examples: Sequence[Example],
+    settings: PooledSettings,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Trained:
+    """Train the pooled LoRA: one rank at every feed-forward linear, one episode, all users' rows."""
+    config = MemoryConfig(
+        ranks=(settings.rank,),
+        targets=tuple(target for target in FEED_FORWARD if any(site.target == target for site in base.sites)),
+        alpha_ratio=settings.alpha_ratio,
+        n_memories=1,
+        learning_rate=settings.fit.learning_rate,
+        epochs=settings.fit.epochs,
+    )
+    return _train(base, "everybody", examples, config, settings.fit, seed, on_step)
+
+
+def _train(
+    base: BaseModelInUse,
+    user_id: str,
+    examples: Sequence[Example],
+    config: MemoryConfig,
+    settings: FitSettings,
+    seed: int,
+    on_step: Callable[[int, int], None],
+) -> Trained:
+    if len(examples) < config.n_memories:
+        raise MemoryConfigError(
+            f"n_memories: {config.n_memories} episodes asked for user {user_id}, who has {len(examples)} training rows; "
+            f"next: ask for at most {len(examples)}."
+        )
+    config.site_ranks(base.sites)  # fails here, before PEFT is touched
+    model = _peft_model(base, config)
+    try:
+        episodes, fitted = [], []
+        for number, rows in enumerate(cut_into_episodes(examples, config.n_memories)):
+            weights = _start_episode(model, base, config, seed, user_id, number)
+            order = seed_for(seed, "order", user_id, number)
+            fitted.append(fit(base.model, _parameters(weights), rows, settings, order, on_step))
+            texts = (f"{row.record_id}\x1f{row.input_ids}" for row in rows)
+            episodes.append(Episode(len(rows), fingerprint_of_rows(texts), _detached(weights)))
+        return Trained(Memory(user_id, base.record.fingerprint, config, tuple(episodes)), tuple(fitted))
+    finally:
+        model.unload()
+        base.model.requires_grad_(False)
+
+
+def _peft_model(base: BaseModelInUse, config: MemoryConfig) -> PeftModel:
+    import warnings
+
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft 0.21 asks for an attribute under the name that transformers 5.23 has replaced
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(base.model, peft_config(config, base.sites), adapter_name="episode_0")  # type: ignore[arg-type, return-value]
+
+
+def _start_episode(
+    model: PeftModel, base: BaseModelInUse, config: MemoryConfig, seed: int, user_id: str, number: int
+) -> dict[str, tuple[Any, Any]]:
+    """Add the episode's LoRA, activate it beside the earlier ones, and leave only its weights trainable.
+
+    Returns the two weight parameters by site name, set to our own start (`initial_factors`).
+    """
+    import torch
+
+    adapter = f"episode_{number}"
+    if number:
+        model.add_adapter(adapter, peft_config(config, base.sites))
+    model.base_model.set_adapter([f"episode_{earlier}" for earlier in range(number + 1)])
+    model.requires_grad_(False)
+    sites = {site.name: site for site in base.sites}
+    weights = {}
+    for name, rank in config.site_ranks(base.sites).items():
+        layer: Any = base.model.get_submodule(name)
+        start = initial_factors(sites[name], rank, seed, "memory", user_id, number)
+        pair = (layer.lora_A[adapter].weight, layer.lora_B[adapter].weight)
+        with torch.no_grad():
+            for parameter, value in zip(pair, start, strict=True):
+                parameter.copy_(value).requires_grad_(True)
+        weights[name] = pair
+    return weights
+
+
+def _parameters(weights: dict[str, tuple[Any, Any]]) -> list[Any]:
+    return [parameter for pair in weights.values() for parameter in pair]
+
+
+def _detached(weights: dict[str, tuple[Any, Any]]) -> dict[str, Factors]:
+    return {name: Factors(*(parameter.detach().cpu().clone() for parameter in pair)) for name, pair in weights.items()}

@@ -1,0 +1,89 @@
+"""Requests for answers: JSON lines of `{"user_id" or "user", "query"}`, for many users at once.
+
+`user_id` is a pseudonym, `user` a raw id of the corpus. A line that cannot be answered is refused with its reason and
+stops nobody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imprint.errors import CorpusError, UnknownUserError
+from imprint.memory.store import MemoryStore
+from imprint.personalizers.protocol import Personalizer, Question
+
+EXAMPLE = '{"user": "raw id", "query": "how are you?"}'
+
+
+class RespondSettings(BaseModel):
+    """Which requests are answered, and how long an answer may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: str = Field(description="JSON lines, each with a query and a user_id (pseudonym) or user (raw id).")
+    max_new_tokens: int = Field(default=32, ge=1, description="Tokens a response may have.")
+
+
+class Request(NamedTuple):
+    """A request that can be put to a memory, and the line it stood in."""
+
+    line: int
+    question: Question
+
+
+def read_requests(
+    path: Path, store: MemoryStore, pseudonym: Callable[[str], str]
+) -> tuple[list[Request], list[dict[str, Any]]]:
+    """The answerable requests, and a record `{line, user, error}` of each refused one.
+
+    `pseudonym` turns a raw id into a user_id. `CorpusError` if there is no such file.
+    """
+    if not path.is_file():
+        raise CorpusError(
+            f"respond.requests: {str(path)!r} is not a file; needed are JSON lines such as {EXAMPLE}. "
+            "Next: write that file, or give another with --params respond.requests=FILE."
+        )
+    requests, refused = [], []
+    with path.open("rb") as stream:
+        for line, content in enumerate(stream, start=1):
+            asked: dict[str, Any] = {}
+            try:
+                asked = _parse(content)
+                requests.append(Request(line, _question(asked, store, pseudonym)))
+            except (ValueError, UnknownUserError) as error:
+                user = asked.get("user_id", asked.get("user"))
+                refused.append({"line": line, "user": user, "error": str(error)})
+    return requests, refused
+
+
+def answer(method: Personalizer, requests: Sequence[Request], max_new_tokens: int) -> list[dict[str, Any]]:
+    """One record `{line, user_id, query, response}` a request, in order."""
+    texts = method.respond([request.question for request in requests], max_new_tokens)
+    return [
+        {"line": request.line, **request.question._asdict(), "response": text}
+        for request, text in zip(requests, texts, strict=True)
+    ]
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    asked = json.loads(content.decode())  # both failures are ValueErrors
+    if not isinstance(asked, dict):
+        raise ValueError(f"not a JSON object; next: write it as {EXAMPLE}.")  # noqa: TRY004 (one refusal, one type)
+    return asked
+
+
+def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[str], str]) -> Question:
+    query, user_id, raw = asked.get("query"), asked.get("user_id"), asked.get("user")
+    if not isinstance(query, str):
+        raise ValueError(f"query: {query!r} given; needed is text. Next: write the line as {EXAMPLE}.")
+    if (user_id is None) == (raw is None):
+        raise ValueError(f"user_id or user: one of the two is needed. Next: write the line as {EXAMPLE}.")
+    known = str(user_id) if user_id is not None else pseudonym(str(raw))
+    if known not in store:
+        raise UnknownUserError(str(user_id if user_id is not None else raw), f"memory store {store.directory.name}")
+    return Question(known, query)

@@ -1,0 +1,241 @@
+"""The report: one HTML file that opens offline, prints, and shows a stranger what a run did and whether it helped.
+
+Everything is inlined (plotly once) and a content security policy forbids the browser to load anything. Users' words are
+hostile input: the template escapes everything, and control characters are made visible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from imprint.report import plots
+from imprint.report.findings import Score, findings, headline, main_gains, own_best
+from imprint.report.tables import (
+    ANSWERS,
+    METHOD_ORDER,
+    comparison_table,
+    config_in_words,
+    finished_trials,
+    label,
+    method_table,
+    metric_keys,
+    ranked_trials,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+    from plotly.graph_objects import Figure
+
+Record = Mapping[str, Any]
+
+TOP_TRIALS = 5
+EXAMPLES_A_SIDE = 3
+LONGEST_TEXT = 600
+"""Characters of a user's or a model's text on the page."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A figure as HTML, and the finding that stands above it."""
+
+    finding: str
+    html: Markup
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query answered by every method. `gain` is ROUGE-1 of memory minus ROUGE-1 of `opponent`."""
+
+    user_id: str
+    query: str
+    reference: str
+    responses: dict[str, str]
+    gain: float
+    opponent: str
+
+
+def render_report(
+    metrics: Record,
+    *,
+    trials: Sequence[Record] = (),
+    scores: Sequence[Score] = (),
+    specificity: Record | None = None,
+    examples: Sequence[Record] = (),
+    partition: Record | None = None,
+    validation: Record | None = None,
+    ingest: Record | None = None,
+    base: Record | None = None,
+    run: Record | None = None,
+) -> str:
+    """The whole page. What is empty or None is named as missing; `run` defaults to the conditions in `metrics`.
+
+    `scores` are rows of (method, user_id, loss); `specificity` is `{"users", "loss"}` with loss[i][j] = loss of user
+    i's rows under user j's memory. The same input gives the same bytes.
+    """
+    conditions = run if run is not None else metrics.get("run", {})
+    keys = metric_keys(metrics)
+    best, worst = chosen_examples(examples)
+    ranked = ranked_trials(trials)
+    return _template().render(
+        css=page_css(),
+        headline=headline(metrics, scores),
+        findings=findings(metrics, specificity),
+        missing=missing(metrics),
+        dirty=conditions.get("code", {}).get("dirty"),
+        rows=method_table(metrics),
+        column_sets=[
+            ("How well users are answered", [key for key in keys if key in ANSWERS]),
+            ("Whose memory it is, and what it costs", [key for key in keys if key not in ANSWERS]),
+        ],
+        comparisons=comparison_table(metrics),
+        definitions=metrics.get("definitions", {}),
+        ingest=ingest,
+        validation=validation,
+        partition=partition,
+        base=base,
+        figures=_figures(trials, scores, specificity),
+        trial_counts=_trial_counts(trials),
+        top_trials=ranked[:TOP_TRIALS],
+        examples=[("Largest gains", best), ("Largest losses, or smallest gains", worst)],
+        conditions=flattened(conditions),
+    )
+
+
+def missing(metrics: Record) -> list[str]:
+    """What a reader would look for and not find, in sentences."""
+    said = []
+    absent = [name for name in METHOD_ORDER if name not in metrics["methods"]]
+    if absent:
+        said.append(f"Not evaluated in this run: {', '.join(absent)}.")
+    if not any("rouge1" in scores for scores in metrics["methods"].values()):
+        said.append("No responses were generated, so ROUGE, BLEU and Persona-F1 are not measured.")
+    if not metrics["comparisons"]:
+        said.append("No methods were compared pair by pair, so no difference here is tested.")
+    return said
+
+
+def chosen_examples(examples: Sequence[Record], count: int = EXAMPLES_A_SIDE) -> tuple[list[Example], list[Example]]:
+    """The examples with the largest and the smallest ROUGE-1 gain of memory over pooled (else base).
+
+    By rule: at most `count` a side, at most one of a user a side, no example on both sides, ties by user and query.
+    """
+    opponent = next((name for name in ("pooled", "base") if any(name in one["rouge1"] for one in examples)), None)
+    if opponent is None:
+        return [], []
+    usable = [one for one in examples if "memory" in one["rouge1"] and opponent in one["rouge1"]]
+    scored = sorted((_example(one, opponent) for one in usable), key=lambda one: (-one.gain, one.user_id, one.query))
+    count = min(count, max(1, len(scored) // 2))
+    best = _one_a_user(scored, count)
+    worst = _one_a_user([one for one in reversed(scored) if one not in best], count)
+    return best, worst
+
+
+def _example(record: Record, opponent: str) -> Example:
+    responses = record["responses"]
+    order = [name for name in METHOD_ORDER if name in responses]
+    return Example(
+        user_id=record["user_id"],
+        query=record["query"],
+        reference=record["reference"],
+        responses={name: responses[name] for name in [*order, *(name for name in responses if name not in order)]},
+        gain=record["rouge1"]["memory"] - record["rouge1"][opponent],
+        opponent=opponent,
+    )
+
+
+def _one_a_user(examples: Sequence[Example], count: int) -> list[Example]:
+    first: dict[str, Example] = {}
+    for example in examples:
+        first.setdefault(example.user_id, example)
+    return list(first.values())[:count]
+
+
+def flattened(record: Record, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested conditions as (dotted key, text), in their order."""
+    rows: list[tuple[str, str]] = []
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += flattened(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((name, ", ".join(map(str, value))))
+        else:
+            rows.append((name, "not known" if value is None else str(value)))
+    return rows
+
+
+def _trial_counts(trials: Sequence[Record]) -> list[tuple[str, int, dict[str, int]]]:
+    """(study, trials, trials by status) in order of the plots."""
+    studies = [name for name in plots.STUDY_NAMES if any(trial["study"] == name for trial in trials)]
+    counted = {name: Counter(trial["status"] for trial in trials if trial["study"] == name) for name in studies}
+    return [(plots.STUDY_NAMES[name], sum(counts.values()), dict(counts)) for name, counts in counted.items()]
+
+
+def _figures(trials: Sequence[Record], scores: Sequence[Score], specificity: Record | None) -> dict[str, Embedded]:
+    """The figures that there are data for, by name, in page order; the first one carries plotly."""
+    figures: dict[str, Figure] = {}
+    if main_gains(scores)[1]:
+        figures["gains"] = plots.gains(scores)
+    if specificity is not None and own_best(specificity):
+        figures["specificity"] = plots.specificity_heatmap(specificity)
+    if trials:
+        figures["convergence"] = plots.convergence(trials)
+    if any(trial["trainable_parameters"] for trial in finished_trials(trials)):
+        figures["pareto"] = plots.pareto(trials)
+    return {
+        name: _embedded(name, figure, with_library=place == 0) for place, (name, figure) in enumerate(figures.items())
+    }
+
+
+def _embedded(name: str, figure: Figure, with_library: bool) -> Embedded:
+    from markupsafe import Markup
+    from plotly.io import to_html
+
+    finding = figure.layout.title.text.replace("<br>", " ")
+    figure.update_layout(title=None, margin={"t": 36})  # the page sets the finding in its own type, above the figure
+    html = to_html(
+        figure,
+        full_html=False,
+        include_plotlyjs=with_library,
+        div_id=f"figure-{name}",  # plotly's own is random, and equal runs should give equal pages
+        default_height=f"{figure.layout.height}px",
+        config={"displaylogo": False, "displayModeBar": False, "responsive": True},
+    )
+    return Embedded(finding, Markup(html))
+
+
+def page_css() -> Markup:
+    """The look that all of Imprint's pages share, for a style element."""
+    from markupsafe import Markup
+
+    return Markup(resources.files("imprint.data").joinpath("page.css").read_text(encoding="utf-8"))
+
+
+def shown(text: object, limit: int = LONGEST_TEXT) -> str:
+    """`text` shortened to `limit` characters, control and direction-changing characters made visible as one sign."""
+    safe = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "\ufffd", str(text))
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    # autoescape by name would miss ".html.j2"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "config_in_words": config_in_words,
+        "label": label,
+        "number": lambda value: f"{value:,}" if isinstance(value, int) else str(value),
+        "shown": shown,
+        "study": lambda name: plots.STUDY_NAMES.get(name, name),
+    }
+    source = resources.files("imprint.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)

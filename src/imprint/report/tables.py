@@ -1,0 +1,232 @@
+"""Records as tables of text: methods by metrics, paired comparisons, the best trials, a config in words.
+
+Every best mark and every verdict follows the direction that the record itself carries (`definitions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+from imprint.evaluate.metrics import METRICS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METHOD_ORDER = ("base", "pooled", "fixed_memory", "memory")
+ANSWERS = ("loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover")
+"""Metrics of how well users are answered; the others say whose a memory is and what it costs."""
+LABELS = {
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "rouge1": "ROUGE-1",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "persona_f1": "Persona-F1",
+    "p_cover": "P-Cover",
+    "own_best_share": "own memory best",
+    "specificity_gap": "specificity gap",
+    "seconds_per_user": "time per user",
+    "bytes_per_user": "size per user",
+}
+SIGNIFICANT = 0.05
+
+Verdict = Literal["better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score as text; `interval` is "low to high". `best` marks the best of its metric, every one of a tie."""
+
+    mean: str
+    interval: str
+    n: int
+    best: bool
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method; `cells` has the metrics that were measured for it, and no others."""
+
+    method: str
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """a - b as text, and what it says about `a`."""
+
+    a: str
+    b: str
+    metric: str
+    difference: str
+    interval: str
+    p: str
+    verdict: Verdict
+
+
+def label(metric: str) -> str:
+    """The name of a metric as people write it."""
+    return LABELS.get(metric, metric)
+
+
+def format_value(metric: str, value: float) -> str:
+    """A score with the digits and the unit that its metric deserves."""
+    if metric == "own_best_share":
+        return f"{100 * value:.1f} %"
+    if metric == "seconds_per_user":
+        return f"{value:.2f} s"
+    if metric == "bytes_per_user":
+        return _bytes(value)
+    return f"{value:.{2 if metric in ('perplexity', 'bleu') else 3}f}"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def higher_is_better(metrics: Mapping[str, Any], metric: str) -> bool | None:
+    """The direction of `metric` as the record states it, else as `METRICS` does; None where neither knows one."""
+    recorded = metrics.get("definitions", {}).get(metric)
+    if recorded is not None:
+        return recorded["higher_is_better"]  # type: ignore[no-any-return]
+    known = METRICS.get(metric)
+    return known.higher_is_better if known else None
+
+
+def ordered_methods(metrics: Mapping[str, Any]) -> list[str]:
+    """Methods of the record: base, pooled, fixed_memory, memory, then any others in the record's order."""
+    methods = metrics["methods"]
+    return [name for name in METHOD_ORDER if name in methods] + [name for name in methods if name not in METHOD_ORDER]
+
+
+def metric_keys(metrics: Mapping[str, Any]) -> list[str]:
+    """Metrics that at least one method has, in the order of `METRICS`, then any unknown ones."""
+    used = list(dict.fromkeys(key for scores in metrics["methods"].values() for key in scores))
+    return [key for key in METRICS if key in used] + [key for key in used if key not in METRICS]
+
+
+def method_table(metrics: Mapping[str, Any]) -> list[MethodRow]:
+    """One row a method, in `ordered_methods`' order. Nothing is best where only one method was measured."""
+    best = {key: _best_methods(metrics, key) for key in metric_keys(metrics)}
+    return [
+        MethodRow(
+            method,
+            {
+                key: Cell(
+                    mean=format_value(key, score["mean"]),
+                    interval=f"{format_value(key, score['low'])} to {format_value(key, score['high'])}",
+                    n=score["n"],
+                    best=method in best[key],
+                )
+                for key, score in metrics["methods"][method].items()
+            },
+        )
+        for method in ordered_methods(metrics)
+    ]
+
+
+def _best_methods(metrics: Mapping[str, Any], key: str) -> set[str]:
+    means = {method: scores[key]["mean"] for method, scores in metrics["methods"].items() if key in scores}
+    direction = higher_is_better(metrics, key)
+    if direction is None or len(means) < 2:
+        return set()
+    best = max(means.values()) if direction else min(means.values())
+    return {method for method, mean in means.items() if mean == best}
+
+
+def verdict(comparison: Mapping[str, Any], direction: bool | None) -> Verdict:
+    """What a paired comparison says about its `a`.
+
+    Decided only where the interval excludes 0 and p is below 0.05: one of the two alone is too easily chance.
+    """
+    excludes_zero = comparison["low"] > 0 or comparison["high"] < 0
+    if direction is None or not excludes_zero or comparison["p"] >= SIGNIFICANT:
+        return "undecided"
+    return "better" if (comparison["difference"] > 0) == direction else "worse"
+
+
+def comparison_table(metrics: Mapping[str, Any]) -> list[ComparisonRow]:
+    """One row a paired comparison, in the record's order."""
+    return [
+        ComparisonRow(
+            a=row["a"],
+            b=row["b"],
+            metric=row["metric"],
+            difference=f"{row['difference']:+.3f}",
+            interval=f"{row['low']:+.3f} to {row['high']:+.3f}",
+            p=p_in_words(row["p"]),
+            verdict=verdict(row, higher_is_better(metrics, row["metric"])),
+        )
+        for row in metrics["comparisons"]
+    ]
+
+
+def p_in_words(p: float) -> str:
+    """`p` with three digits, or "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def terminal_table(metrics: Mapping[str, Any]) -> Table:
+    """The method table for a terminal: a `rich` table, best values bold, intervals under the means."""
+    from rich.table import Table
+    from rich.text import Text
+
+    keys = metric_keys(metrics)
+    table = Table(caption="mean over users, 95 % bootstrap interval below; bold: best")
+    table.add_column("method")
+    for key in keys:
+        table.add_column(label(key), justify="right")
+    for row in method_table(metrics):
+        cells = [Text("not measured", style="dim")] * len(keys)
+        for place, key in enumerate(keys):
+            if cell := row.cells.get(key):
+                cells[place] = Text(cell.mean, style="bold" if cell.best else "").append(
+                    f"\n{cell.interval}", style="dim not bold"
+                )
+        # Text, not str: a method's name is data, and rich reads square brackets in a str as markup
+        table.add_row(Text(row.method), *cells)
+    return table
+
+
+def ranked_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Trials that gave an objective value, best (lowest) first; ties keep their order."""
+    return sorted(finished_trials(trials), key=lambda trial: trial["objective_value"])
+
+
+def finished_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Trials with status "ok" and an objective value, in their order."""
+    return [trial for trial in trials if trial["status"] == "ok" and trial["objective_value"] is not None]
+
+
+def config_in_words(config: Mapping[str, Any]) -> str:
+    """A memory config as one sentence part: "rank 8 in layer groups 3 to 4 of 4, none below; down; …"."""
+    parts = [_ranks_in_words(config["ranks"])] if config.get("ranks") else []
+    if config.get("targets"):
+        parts.append("on " + " and ".join(str(target) for target in config["targets"]))
+    if "alpha_ratio" in config:
+        parts.append(f"lora_alpha {config['alpha_ratio']:g} times the rank")
+    if "n_memories" in config:
+        parts.append(f"{config['n_memories']} episode{'' if config['n_memories'] == 1 else 's'}")
+    if "learning_rate" in config:
+        parts.append(f"learning rate {config['learning_rate']:.2g}")
+    if "epochs" in config:
+        parts.append(f"{config['epochs']} epoch{'' if config['epochs'] == 1 else 's'}")
+    return "; ".join(parts) or "no config recorded"
+
+
+def _ranks_in_words(ranks: Sequence[int]) -> str:
+    if len(set(ranks)) == 1:
+        return f"rank {ranks[0]} in every layer" if ranks[0] else "no memory in any layer"
+    parts, first = [], 1
+    for rank, run in groupby(ranks):
+        last = first + len(list(run)) - 1
+        groups = f"group {first}" if first == last else f"groups {first} to {last}"
+        parts.append(f"{f'rank {rank}' if rank else 'none'} in layer {groups}")
+        first = last + 1
+    return ", ".join(parts) + f" of {len(ranks)}"

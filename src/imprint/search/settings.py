@@ -1,0 +1,73 @@
+"""What a person may choose about the search."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from imprint.errors import SettingsError
+from imprint.memory.config import MAX_EPISODES, MAX_GROUPS, RANKS, Target
+
+
+class SpaceSettings(BaseModel):
+    """The values each dimension of a memory config may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layer_groups: int = Field(default=4, ge=1, le=MAX_GROUPS, description="Groups of layers with a rank each.")
+    ranks: tuple[int, ...] = Field(default=RANKS, min_length=1, description="Ranks a group may take; 0 is no memory there.")
+    targets: tuple[tuple[Target, ...], ...] = Field(
+        default=(("down",), ("up", "down"), ("gate", "up", "down")), min_length=1, description="Sets of linears."
+    )
+    alpha_ratios: tuple[float, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1, description="lora_alpha / rank.")
+    n_memories: tuple[int, ...] = Field(default=(1, 2, 3, 4), min_length=1, description="Numbers of episodes.")
+    learning_rate: tuple[float, float] = Field(default=(5e-4, 2e-2), description="Bounds, drawn log-uniformly.")
+    epochs: tuple[int, ...] = Field(default=(2, 4, 8), min_length=1, description="Passes over each episode's rows.")
+
+    @field_validator("ranks")
+    @classmethod
+    def _known_ranks(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = sorted(set(ranks) - set(RANKS))
+        if wrong or not any(ranks):
+            raise SettingsError(
+                f"search.space.ranks: {ranks} given; allowed are values of {RANKS}, at least one above 0. "
+                "Next: remove what is not among them."
+            )
+        return ranks
+
+    @field_validator("n_memories")
+    @classmethod
+    def _known_episodes(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(1 <= count <= MAX_EPISODES for count in counts):
+            raise SettingsError(f"search.space.n_memories: {counts} given; allowed are 1 to {MAX_EPISODES}.")
+        return counts
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> SpaceSettings:
+        # hyperopt checks its bounds only where neither is 0, so ours are checked here
+        low, high = self.learning_rate
+        if not 0 < low < high <= 1:
+            raise SettingsError(
+                f"search.space.learning_rate: bounds [{low}, {high}] given; allowed is 0 < low < high <= 1. "
+                "Next: put the smaller bound first."
+            )
+        return self
+
+
+class SearchSettings(BaseModel):
+    """How the memory config is found."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Literal["population"] = Field(default="population", description="population: one config for all users.")
+    trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the TPE study.")
+    random_trials: int | None = Field(
+        default=None, ge=0, description="Trials of the random study beside it; null: as many as TPE has."
+    )
+    startup_trials: int = Field(default=6, ge=1, description="First TPE trials drawn at random.")
+    max_train_rows: int | None = Field(
+        default=128, ge=8, description="A pilot trains on at most this many of their latest training rows; null: all."
+    )
+    max_validation_rows: int | None = Field(default=32, ge=1, description="And is scored on at most this many.")
+    space: SpaceSettings = SpaceSettings()

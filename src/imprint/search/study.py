@@ -1,0 +1,109 @@
+"""A study that asks hyperopt for points and tells it results, with a journal as its only state.
+
+The seed of a point depends on its number alone, so a study that was killed and resumed proposes what an uninterrupted
+one would have. `fmin` can do neither: its resume restarts the random generator, and its pickle is not written whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from imprint.errors import MemoryConfigError, SettingsError
+from imprint.memory.config import MemoryConfig
+from imprint.provenance import seed_for
+from imprint.search.journal import Journal, Trial
+from imprint.search.settings import SpaceSettings
+from imprint.search.space import hyperopt_space, memory_config
+
+Sampler = Literal["tpe", "random"]
+
+REFUSALS_PER_TRIAL = 20
+"""Proposals without a valid config a study may make for each trial, before its space is called unusable."""
+
+
+class Asked(NamedTuple):
+    """A point to be evaluated."""
+
+    tid: int
+    values: dict[str, list[int | float]]
+    config: MemoryConfig
+
+
+class Study:
+    """One search by one sampler. `ask` a config, evaluate it, `tell` the outcome; repeat while `remaining`."""
+
+    def __init__(
+        self, name: str, sampler: Sampler, space: SpaceSettings, seed: int, journal: Journal, startup_trials: int = 6
+    ) -> None:
+        """A study over `space`, continuing whatever `journal` already holds."""
+        from hyperopt.base import Domain
+
+        self.name, self.sampler, self.space, self.seed = name, sampler, space, seed
+        self.journal, self.startup_trials = journal, startup_trials
+        self._domain = Domain(lambda point: None, hyperopt_space(space))
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials so far, refused and failed ones among them, by number."""
+        return self.journal.trials
+
+    def remaining(self, budget: int) -> int:
+        """Trials still to evaluate: refused points do not use up the budget, failed ones do."""
+        return budget - sum(trial.status != "refused" for trial in self.trials)
+
+    def ask(self) -> Asked:
+        """The next valid config; an invalid point is refused, written down, and never trained."""
+        for _ in range(REFUSALS_PER_TRIAL):
+            tid = len(self.trials)
+            values = self._propose(tid)
+            try:
+                return Asked(tid, values, memory_config(values, self.space))
+            except (MemoryConfigError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                self.journal.append(
+                    Trial(study=self.name, tid=tid, values=values, config=None, status="refused", error=reason)
+                )
+        raise SettingsError(
+            f"search.space: {REFUSALS_PER_TRIAL} proposals in a row were no valid memory config; "
+            "next: allow more ranks above 0."
+        )
+
+    def tell(self, asked: Asked, **outcome: Any) -> Trial:
+        """Record what came of a point: `status`, and for a good one `objective_value` and what else was measured."""
+        config = asked.config.model_dump(mode="json")
+        trial = Trial(study=self.name, tid=asked.tid, values=asked.values, config=config, **outcome)
+        self.journal.append(trial)
+        return trial
+
+    def _propose(self, tid: int) -> dict[str, list[int | float]]:
+        from functools import partial
+
+        from hyperopt import rand, tpe
+
+        suggest = (
+            partial(tpe.suggest, n_startup_jobs=self.startup_trials, verbose=False)
+            if self.sampler == "tpe"
+            else rand.suggest
+        )
+        seed = seed_for(self.seed, self.name, tid) % 2**32
+        (document,) = suggest([tid], self._domain, self._hyperopt_trials(), seed)
+        values = document["misc"]["vals"]
+        return {label: [getattr(one, "item", lambda one=one: one)() for one in value] for label, value in values.items()}
+
+    def _hyperopt_trials(self) -> Any:
+        from hyperopt import JOB_STATE_DONE, Trials
+
+        trials, documents = Trials(), []
+        for trial in self.trials:
+            vals = {label: list(value) for label, value in trial.values.items()}
+            idxs = {label: [trial.tid] if value else [] for label, value in vals.items()}
+            misc = {"tid": trial.tid, "cmd": self._domain.cmd, "workdir": None, "vals": vals, "idxs": idxs}
+            good = trial.status == "ok"
+            result = {"status": "ok", "loss": trial.objective_value} if good else {"status": "fail"}
+            (document,) = trials.new_trial_docs([trial.tid], [None], [result], [misc])
+            document["state"] = JOB_STATE_DONE
+            documents.append(document)
+        if documents:
+            trials.insert_trial_docs(documents)
+        trials.refresh()
+        return trials

@@ -1,0 +1,42 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+
+# a test run is somebody's first impression too: no telemetry from it, whatever the shell says
+os.environ.update(KEDRO_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", GX_ANALYTICS_ENABLED="false", HF_HUB_OFFLINE="1")
+
+from pathlib import Path
+
+import pytest
+from toys import WORDS, in_use, invented_rows, tiny_model
+
+from imprint.base.embedded import save_model, train_tokenizer
+from imprint.base.load import BaseModelInUse
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level BPE of the embedded kind."""
+    return train_tokenizer([row.query for row in invented_rows("everybody", 200)] + WORDS, 400)
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def base(request, tokenizer) -> BaseModelInUse:
+    """One base model of each family."""
+    return in_use(tiny_model(request.param, tokenizer), tokenizer)
+
+
+@pytest.fixture
+def llama(tokenizer) -> BaseModelInUse:
+    """A LLaMA-like base model."""
+    return in_use(tiny_model("llama", tokenizer), tokenizer)
+
+
+@pytest.fixture
+def saved_llama(tokenizer, tmp_path) -> Path:
+    """A folder that save_pretrained wrote."""
+    folder = tmp_path / "saved-llama"
+    save_model(tiny_model("llama", tokenizer), tokenizer, folder)
+    return folder

@@ -1,0 +1,100 @@
+"""The one loss and the one training loop."""
+
+import pytest
+import torch
+
+from toys import in_use, invented_rows, tiny_model
+from imprint.base.examples import collate
+from imprint.base.fit import batches, fit
+from imprint.base.loss import mean_loss, nats_per_row, score
+from imprint.base.settings import FitSettings
+from imprint.errors import NotEnoughDataError
+
+SETTINGS = FitSettings(learning_rate=1e-2, epochs=6, batch_rows=8)
+
+
+def test_the_loss_is_hugging_faces_own_over_the_response(base):
+    """Our loss skips the vocabulary at prompt positions; the library computes all of it. They agree."""
+    for example in base.encoder.examples(invented_rows("u1", 5)):
+        ids = torch.tensor([example.input_ids])
+        labels = ids.clone()
+        labels[:, : example.response_start] = -100
+        with torch.no_grad():
+            expected = base.model(input_ids=ids, labels=labels).loss * example.response_tokens
+
+        assert score(base.model, [example])[0].nats == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_rows_loss_does_not_depend_on_its_company(base):
+    examples = base.encoder.examples(invented_rows("u1", 12))
+
+    together = score(base.model, examples, batch_rows=12)
+    alone = [score(base.model, [example])[0] for example in examples]
+
+    assert [row.record_id for row in together] == [row.record_id for row in alone]
+    assert [row.nats for row in together] == pytest.approx([row.nats for row in alone], rel=1e-5)
+
+
+def test_training_lowers_the_loss_and_touches_only_the_given_weights(tokenizer):
+    base = in_use(tiny_model("llama", tokenizer), tokenizer)
+    examples = base.encoder.examples(invented_rows("u1", 24))
+    trained = base.model.get_submodule("model.layers.1.mlp.down_proj").weight.requires_grad_(True)
+    before = {name: weight.clone() for name, weight in base.model.named_parameters()}
+    start = mean_loss(score(base.model, examples))
+
+    fitted = fit(base.model, [trained], examples, SETTINGS, order_seed=1)
+
+    assert mean_loss(score(base.model, examples)) < start - 0.05
+    assert fitted.steps == 6 * 3
+    changed = [name for name, weight in base.model.named_parameters() if not torch.equal(weight, before[name])]
+    assert changed == ["model.layers.1.mlp.down_proj.weight"]
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_does_not(tokenizer):
+    def trained(seed):
+        base = in_use(tiny_model("llama", tokenizer), tokenizer)
+        weight = base.model.get_submodule("model.layers.2.mlp.up_proj").weight.requires_grad_(True)
+        fit(base.model, [weight], base.encoder.examples(invented_rows("u1", 24)), SETTINGS, seed)
+        return weight.detach()
+
+    assert torch.equal(trained(3), trained(3))
+    assert not torch.equal(trained(3), trained(4))
+
+
+def test_every_epoch_has_every_row_once(llama):
+    examples = llama.encoder.examples(invented_rows("u1", 37))
+    settings = FitSettings(learning_rate=1e-3, epochs=2, batch_rows=8)
+
+    seen = [example.record_id for batch in batches(examples, settings, order_seed=5) for example in batch]
+
+    assert sorted(seen[:37]) == sorted(seen[37:]) == sorted(example.record_id for example in examples)
+    assert seen[:37] != seen[37:]
+
+
+def test_max_tokens_bounds_the_work(llama):
+    examples = llama.encoder.examples(invented_rows("u1", 40))
+    bounded = FitSettings(learning_rate=1e-3, epochs=100, batch_rows=4, max_tokens=300)
+
+    read = sum(len(example.input_ids) for batch in batches(examples, bounded, 0) for example in batch)
+
+    longest = max(len(example.input_ids) for example in examples)
+    assert 300 <= read < 300 + 4 * longest
+
+
+def test_no_rows_is_an_error_and_not_an_untrained_memory(llama):
+    with pytest.raises(NotEnoughDataError, match="train split"):
+        fit(llama.model, [torch.nn.Parameter(torch.zeros(1))], [], SETTINGS, 0)
+
+
+def test_padding_never_changes_a_gradient(tokenizer):
+    """A short row beside a long one gets the gradient it gets alone."""
+    rows = invented_rows("u1", 2)
+
+    def gradient(groups):
+        base = in_use(tiny_model("gpt2", tokenizer), tokenizer)
+        weight = base.model.get_submodule("transformer.h.1.mlp.c_fc").weight.requires_grad_(True)
+        for group in groups:
+            nats_per_row(base.model, collate(base.encoder.examples(group))).sum().backward()
+        return weight.grad
+
+    torch.testing.assert_close(gradient([rows]), gradient([rows[:1], rows[1:]]), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,157 @@
+"""Tables mark and judge in the direction that the record states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from imprint.report.tables import (
+    comparison_table,
+    config_in_words,
+    format_value,
+    method_table,
+    ordered_methods,
+    ranked_trials,
+    terminal_table,
+    verdict,
+)
+
+Make = Callable[..., dict[str, Any]]
+
+
+def best(metrics: dict[str, Any], key: str) -> list[str]:
+    """Methods marked best in one metric."""
+    return [row.method for row in method_table(metrics) if key in row.cells and row.cells[key].best]
+
+
+def test_the_best_mark_follows_the_direction_of_each_metric(evaluation: Make) -> None:
+    """The lowest loss and the highest ROUGE are best, and it is not always memory."""
+    assert best(evaluation()["metrics"], "loss") == ["memory"]
+    assert best(evaluation()["metrics"], "rouge1") == ["memory"]
+    lost = evaluation({"base": 2.0, "memory": 2.9})["metrics"]
+    assert best(lost, "loss") == ["base"]
+    assert best(lost, "rouge1") == ["base"]
+
+
+def test_the_direction_is_the_one_in_the_record(evaluation: Make) -> None:
+    """A record read back years later is judged by its own definitions, not by today's."""
+    metrics = evaluation()["metrics"]
+    metrics["definitions"]["loss"]["higher_is_better"] = True
+    assert best(metrics, "loss") == ["base"]
+    metrics["definitions"]["loss"]["higher_is_better"] = None
+    assert best(metrics, "loss") == []
+
+
+def test_nothing_is_best_of_one_and_a_tie_is_shared(evaluation: Make) -> None:
+    """Only memory has a size here; equal means are both best."""
+    metrics = evaluation()["metrics"]
+    assert best(metrics, "bytes_per_user") == []
+    metrics["methods"]["pooled"]["loss"] = dict(metrics["methods"]["memory"]["loss"])
+    assert best(metrics, "loss") == ["pooled", "memory"]
+
+
+def test_methods_have_a_fixed_order_and_strangers_come_last(evaluation: Make) -> None:
+    """The order of the record does not matter for the four methods of every table."""
+    metrics = evaluation({"retrieval": 2.4, "memory": 1.9, "pooled": 2.3, "base": 2.6})["metrics"]
+    assert ordered_methods(metrics) == ["base", "pooled", "memory", "retrieval"]
+
+
+def test_a_cell_shows_mean_and_interval_and_a_missing_metric_has_no_cell(evaluation: Make) -> None:
+    """Not measured is not zero."""
+    metrics = evaluation()["metrics"]
+    rows = {row.method: row for row in method_table(metrics)}
+    score = metrics["methods"]["memory"]["loss"]
+    assert rows["memory"].cells["loss"].mean == f"{score['mean']:.3f}"
+    assert rows["memory"].cells["loss"].interval == f"{score['low']:.3f} to {score['high']:.3f}"
+    assert "bytes_per_user" not in rows["base"].cells
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("loss", 1.23456, "1.235"),
+        ("bleu", 12.345, "12.35"),
+        ("own_best_share", 0.975, "97.5 %"),
+        ("bytes_per_user", 412_000, "412.0 kB"),
+        ("bytes_per_user", 12, "12 B"),
+        ("seconds_per_user", 3.14159, "3.14 s"),
+        ("a_metric_of_the_future", 0.5, "0.500"),
+    ],
+)
+def test_values_have_the_digits_and_the_unit_of_their_metric(metric: str, value: float, text: str) -> None:
+    """A reader never has to guess between bytes and kilobytes."""
+    assert format_value(metric, value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "direction", "expected"),
+    [
+        (-0.3, -0.1, 0.001, False, "better"),
+        (-0.3, -0.1, 0.001, True, "worse"),
+        (0.1, 0.3, 0.001, False, "worse"),
+        (0.1, 0.3, 0.001, True, "better"),
+        (-0.1, 0.3, 0.001, True, "undecided"),
+        (0.1, 0.3, 0.05, True, "undecided"),
+        (0.1, 0.3, 0.001, None, "undecided"),
+    ],
+)
+def test_a_verdict_needs_interval_and_p_and_a_direction(
+    low: float, high: float, p: float, direction: bool | None, expected: str
+) -> None:
+    """Either alone is too easily chance."""
+    row = {"difference": (low + high) / 2, "low": low, "high": high, "p": p}
+    assert verdict(row, direction) == expected
+
+
+def test_comparisons_are_shown_with_sign_and_verdict(evaluation: Make) -> None:
+    """Memory saves about 0.7 nats against base: the difference is negative and better."""
+    row = comparison_table(evaluation()["metrics"])[0]
+    assert (row.a, row.b, row.metric, row.verdict) == ("memory", "base", "loss", "better")
+    assert row.difference.startswith("-0.")
+    assert row.p == "< 0.001"
+
+
+def test_the_terminal_table_shows_every_method_as_it_is(evaluation: Make) -> None:
+    """A name with square brackets is text and not an instruction to rich."""
+    from rich.console import Console
+
+    metrics = evaluation({"base": 2.6, "memory": 1.9, "[red]retrieval": 2.4})["metrics"]
+    console = Console(width=200, no_color=True)
+    with console.capture() as capture:
+        console.print(terminal_table(metrics))
+    text = capture.get()
+    assert "[red]retrieval" in text
+    assert "not measured" in text
+    assert f"{metrics['methods']['memory']['loss']['mean']:.3f}" in text
+
+
+def test_trials_are_ranked_by_objective_and_only_finished_ones_count(trial: Make) -> None:
+    """A refused trial with a left-over value is not a result."""
+    found = ranked_trials(
+        [trial("tpe", 0, 2.0), trial("tpe", 1, None), trial("tpe", 2, 1.0, status="refused"), trial("random", 0, 1.5)]
+    )
+    assert [one["objective_value"] for one in found] == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [
+        ([8], "rank 8 in every layer"),
+        ([4, 4], "rank 4 in every layer"),
+        ([0, 0, 8, 4], "none in layer groups 1 to 2, rank 8 in layer group 3, rank 4 in layer group 4 of 4"),
+    ],
+)
+def test_ranks_are_told_by_layer_group(ranks: list[int], words: str) -> None:
+    """Groups are counted from 1 and from the input, as people count."""
+    assert config_in_words({"ranks": ranks}) == words
+
+
+def test_a_config_is_told_completely(trial: Make) -> None:
+    """Each searched field is in the sentence; an empty config says so."""
+    assert config_in_words(trial("tpe", 0, 1.0)["config"]) == (
+        "none in layer groups 1 to 2, rank 8 in layer groups 3 to 4 of 4; on up and down; "
+        "lora_alpha 2 times the rank; 2 episodes; learning rate 0.002; 3 epochs"
+    )
+    assert config_in_words({}) == "no config recorded"
