@@ -21,6 +21,6 @@ def validate_interactions(
 
 def render_validation_page(validation_result: dict[str, Any], quarantine: Any) -> str:
     """A page for an auditor: what came in, what was refused and why."""
-    from imprint.data.validation_page import render_validation
+    from imprint.data.validation_page import quarantine_examples, render_validation
 
-    return render_validation(validation_result, quarantine.head(20).to_pylist())
+    return render_validation(validation_result, quarantine_examples(quarantine.to_batches()))

@@ -29,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 1e11  # as seconds, this is the year 5138; as milliseconds, March 1973
 
 
-class UnreadableRow(ValueError):
+class UnreadableRowError(ValueError):
     """A row that cannot be an interaction; the message says why and repeats nothing of the row."""
 
 
@@ -52,11 +52,14 @@ class ColumnReader(Reader):
         """The columns or keys of the file."""
 
     def _needed_columns(self) -> Iterator[tuple[str, str]]:
-        """`(key in YAML, column)`: user, query, response, and whatever else was named by hand."""
+        """`(key in YAML, column)`: user, query, response, and optional ones that are not called as by default.
+
+        A default name of an optional column is no promise, for the shipped YAML spells all of them out.
+        """
         columns = self.settings.columns
-        for name in type(columns).model_fields:
+        for name, field in type(columns).model_fields.items():
             column = getattr(columns, name)
-            if column is not None and (name in ("user", "query", "response") or name in columns.model_fields_set):
+            if column is not None and (name in ("user", "query", "response") or column != field.default):
                 yield f"corpus.columns.{name}", column
         for name, column in self.settings.attributes.items():
             yield f"corpus.attributes.{name}", column
@@ -77,7 +80,7 @@ class ColumnReader(Reader):
                 persona=_persona(_at(record, columns.persona)),
                 attributes=self._attributes(record),
             )
-        except UnreadableRow as error:
+        except UnreadableRowError as error:
             return self.unreadable(str(error), number, where, counts)
         counts["rows"] += 1
         return row
@@ -130,7 +133,7 @@ class JsonLines(ColumnReader):
             reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
             return self.unreadable(f"the line is not JSON ({reason})", number, where, counts)
         if not isinstance(value, dict):
-            return self.unreadable(f"the line is a JSON {_kind(value)}, not an object", number, where, counts)
+            return self.unreadable(f"the line is {_kind(value)}, not an object", number, where, counts)
         return self.row_of(value, number, where, counts)
 
 
@@ -165,14 +168,14 @@ class Csv(ColumnReader):
         records = self._records()
         header = next((cells for _, cells, _ in records if cells), [])
         number = 0
-        for line, cells, problem in records:
+        for line, cells, broken in records:
             counts[READ] += 1
-            if not cells and problem is None:
+            if not cells and broken is None:
                 counts["blank lines"] += 1
                 continue
             number += 1
             where = f"{self.path.name}:{line}"
-            problem = problem or self._cell_problem(header, cells)
+            problem = broken or self._cell_problem(header, cells)
             if problem:
                 yield self.unreadable(problem, number, where, counts)
             else:
@@ -225,7 +228,7 @@ class Parquet(ColumnReader):
 def parsed_time(value: Any) -> datetime | None:
     """`value` as a time in UTC: ISO 8601 (without zone: UTC), epoch seconds, or milliseconds from 1e11 up.
 
-    None and an empty string are no time. Anything else raises `UnreadableRow`.
+    None and an empty string are no time. Anything else raises `UnreadableRowError`.
     """
     if value is None or value == "":
         return None
@@ -237,8 +240,8 @@ def parsed_time(value: Any) -> datetime | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _from_number(float(value))
     except (ValueError, OverflowError):
-        raise UnreadableRow("the time is neither ISO 8601 nor epoch seconds or milliseconds") from None
-    raise UnreadableRow(f"the time is a {_kind(value)}, not text or a number")
+        raise UnreadableRowError("the time is neither ISO 8601 nor epoch seconds or milliseconds") from None
+    raise UnreadableRowError(f"the time is {_kind(value)}, not text or a number")
 
 
 def _from_text(text: str) -> datetime:
@@ -267,7 +270,7 @@ def _text(value: Any, name: str) -> str | None:
         return None if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise UnreadableRow(f"{name} is a {_kind(value)}, not text")
+    raise UnreadableRowError(f"{name} is {_kind(value)}, not text")
 
 
 def _persona(value: Any) -> list[str] | None:
@@ -277,11 +280,11 @@ def _persona(value: Any) -> list[str] | None:
     if isinstance(value, str):
         value = value.split("\n")
     if not isinstance(value, list):
-        raise UnreadableRow(f"persona is a {_kind(value)}, not a list or text")
+        raise UnreadableRowError(f"persona is {_kind(value)}, not a list or text")
     lines = [_text(line, "an entry of persona") for line in value]
     return [line.strip() for line in lines if line and line.strip()]
 
 
 def _kind(value: Any) -> str:
-    kinds = {dict: "object", list: "list", bool: "boolean", str: "text", type(None): "null"}
-    return kinds.get(type(value), "number" if isinstance(value, int | float) else type(value).__name__)
+    kinds = {dict: "an object", list: "a list", bool: "a boolean", str: "text", type(None): "null"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

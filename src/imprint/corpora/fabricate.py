@@ -1,17 +1,19 @@
 """The fabricated corpus: seeded users with known style, opinions and private facts. The embedded default.
 
-Provenance: made here, from `vocabulary`; nobody is behind it. Licence: that of Imprint. Rows with the defaults:
-48 users with 110 interactions and 160 background users with 24, 9,120 in all. Known defects: none; it is easier than life.
+Provenance: made here, from `vocabulary`; nobody is behind it. Licence: that of Imprint. Rows with the defaults: 48
+users with 110 interactions and 160 background users with 24, 9,120 in all. Known defects: none; it is easier than
+life.
 
-Every user has a style (opener, filler, sign-off, emoticon, case and punctuation), five topics with a fixed opinion each,
-nine facts that the user gives and five that the user never gives. Interactions are of three kinds (attribute `kind`):
-`chat` (small talk: an opinion on a topic, or a fact mentioned in passing), `fact` (a question about a given fact) and
-`absent` (a question about a fact never given: the user says so, always in the same form). Attributes `fact` and `value`
-name the fact and its value, both empty where there is none.
+Every user has a style (opener, filler, sign-off, emoticon, case and punctuation), five topics with a fixed opinion
+each, nine facts that the user gives and five that the user never gives. Interactions are of three kinds (attribute
+`kind`): `chat` (small talk: an opinion on a topic, or a fact mentioned in passing), `fact` (a question about a given
+fact) and `absent` (a question about a fact never given: the user says so, always in the same form). Attributes `fact`
+and `value` name the fact and its value, both empty where there is none.
 
-The time line has three stages: up to 70 %, up to 85 %, the rest (`vocabulary`: questions by stage). What is asked in a
-later stage was asked or told in the first one, in other words: a test query is new, its response is known from the
-user's own history and from nobody else's. Each user is drawn from (seed, number) alone, so adding users changes nobody.
+The time line has three stages: up to 70 %, up to 85 %, the rest (`vocabulary`: questions by stage). What is asked in
+a later stage was asked or told in the first one, in other words: a test query is new, its response is known from the
+user's own history and from nobody else's. Each user is drawn from (seed, number) alone, so adding users changes
+nobody.
 """
 
 from __future__ import annotations

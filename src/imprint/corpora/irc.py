@@ -1,25 +1,27 @@
 """Ubuntu IRC: the raw logs of the channel #ubuntu that were published for conversation disentanglement.
 
 Provenance: Kummerfeld et al., "A Large-Scale Corpus for Conversation Disentanglement", ACL 2019, arXiv 1810.11118,
-https://github.com/jkkummerfeld/irc-disentanglement, files `data/{train,dev,test}/YYYY-MM-DD[_HH].*raw.txt`; the logs are
-those of irclogs.ubuntu.com. Licence as stated: CC BY 4.0. Rows: 173 days of 2004 to 2018, 221,619 messages, of which
-about 4,700 by bots.
+https://github.com/jkkummerfeld/irc-disentanglement, files `data/{train,dev,test}/YYYY-MM-DD[_HH].*raw.txt`; the logs
+are those of irclogs.ubuntu.com. Licence as stated: CC BY 4.0. Rows: 173 days of 2004 to 2018, 221,619 messages, of
+which about 4,700 by bots; 218,184 rows of 16,823 users (actions included).
 
-The response is a message, or `* text` for an action (`/me`). The query is the one or two messages before it in the log,
-whoever wrote them, without nicks. Files are taken in order of date; each is read whole (about 100 KB), one at a time.
+The response is a message, or `* text` for an action (`/me`). The query is the one or two messages before it in the
+log, whoever wrote them, without nicks. Files are taken in order of date; each is read whole (about 100 KB), one at a
+time.
 
 Users. Nicks are compared in lower case. `nick_`, ``nick` `` and `nick|away`-like forms (`AWAY`) are the nick itself:
-they are what a person takes who is logged in twice or is away. The risk: a stranger who took `nick_` is counted as `nick`. A
-trailing `^` or digit is not removed, for `bob` and `bob2` are mostly two people. `=== a is now known as b` makes b the
-user a until b joins, leaves or is renamed again, and never beyond the file. Nicks that clients hand out to anybody
-(`SHARED`) name nobody, so those rows have no user and end in quarantine.
+they are what a person takes who is logged in twice or is away. The risk: a stranger who took `nick_` is counted as
+`nick`. A trailing `^` or digit is not removed, for `bob` and `bob2` are mostly two people. `=== a is now known as b`
+makes b the user a until b joins, leaves or is renamed again, and never beyond the file. Nicks that clients hand out
+to anybody (`SHARED`) name nobody, so those rows have no user and end in quarantine.
 
 Known defects: times are HH:MM, and until about 2007 on a 12-hour clock without am or pm. Where the clock of a file
 goes backwards by more than 6 hours, 12 or 24 hours are added, whichever is the least that makes it go forwards: order
 and distances within a file are right, an afternoon may be called a morning. Messages of one minute keep the order of
 the log. Infobots (`BOTS`) are dropped and counted, and are no one's query. Old logs write actions as `=== nick text`.
-The logs put a space after each `]` of a nick (removed). Notices (`-nick:#ubuntu-`) are spam to the whole channel: counted, not rows. Colour codes and control characters are
-removed. Lines that are not UTF-8 are read as Latin-1 and counted as such. A second file of equal content is skipped.
+The logs put a space after each `]` of a nick (removed). Notices (`-nick:#ubuntu-`) are spam to the whole channel:
+counted, not rows. Colour codes and control characters are removed. Lines that are not UTF-8 are read as Latin-1 and
+counted as such. A second file of equal content is skipped.
 """
 
 from __future__ import annotations
@@ -118,6 +120,14 @@ class _Log:
             if spoken[3] is not None:
                 return self._said("messages", spoken[3], spoken[5] or "", minutes, number)
             return self._said("actions", spoken[4], f"* {spoken[5] or ''}", minutes, number)
+        if line.startswith("==="):
+            return self._event(line, number)
+        if _NOTICE.match(line) or not line.strip():
+            return "notices" if line.strip() else "blank lines", None
+        return self._unreadable(number)
+
+    def _event(self, line: str, number: int) -> tuple[str, RawRow | None]:
+        """A line about the channel; it changes who a nick is, or is an action of an old log."""
         if rename := _RENAME.fullmatch(line):
             self._rename(_same(rename[1]), _same(rename[2]))
             return "renames", None
@@ -128,10 +138,9 @@ class _Log:
             return "system lines", None
         if action := _OLD_ACTION.fullmatch(line):
             return self._said("actions", action[1], f"* {action[2]}", self._shown + self._added, number)
-        if _NOTICE.match(line):
-            return "notices", None
-        if not line.strip():
-            return "blank lines", None
+        return self._unreadable(number)
+
+    def _unreadable(self, number: int) -> tuple[str, RawRow | None]:
         problem = "the line is no message, action, rename or system line of an IRC log"
         where = f"{self.name}:{number}"
         return "unreadable", RawRow(where=where, source_id=f"{self.stem}:{number}", task=self.task, problem=problem)

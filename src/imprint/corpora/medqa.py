@@ -1,8 +1,8 @@
 """Medical questions answered by doctors: eHealth Forum, iCliniq, Question Doctors.
 
 Provenance: Lasse Regin Nielsen, https://github.com/LasseRegin/medical-question-answer-data (2017). Licence as stated:
-MIT (of the repository; the texts are the sites'). Rows: 5,679 answers of Question Doctors (with authors), 171 of eHealth
-Forum and 465 of iCliniq (without): 6,315.
+MIT (of the repository; the texts are the sites'). Rows: 5,679 answers of Question Doctors (with authors), 171 of
+eHealth Forum and 465 of iCliniq (without): 6,315.
 
 The user is the author of an answer, the query the question, the response the answer. Authors are spelled in several
 ways, so case, dots, spaces and the title "Dr" are ignored: `Dr. A. Body`, `dr a body` and `A.Body` are one user.
@@ -10,9 +10,9 @@ ways, so case, dots, spaces and the title "Dr" are ignored: `Dr. A. Body`, `dr a
 two sites without authors, have no user and end in quarantine.
 
 Known defects: 193 answers of Question Doctors were cut by the site and end in `…` (kept, with attribute `cut`);
-iCliniq's end in `--> <link>` (removed), its questions are padded with newlines, tabs and no-break spaces (collapsed to
-single spaces). Questions repeat, with another doctor's answer each time. There is no time.
-Each file is a JSON list of a few MB and is loaded whole, one file at a time.
+iCliniq's end in `--> <link>` (removed), its questions are padded with newlines, tabs and no-break spaces (collapsed
+to single spaces). Questions repeat, with another doctor's answer each time. There is no time. Each file is a JSON
+list of a few MB and is loaded whole, one file at a time.
 """
 
 from __future__ import annotations

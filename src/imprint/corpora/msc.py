@@ -57,14 +57,10 @@ class Msc(Reader):
                 if text is not None and not text.strip():
                     counts["blank lines"] += 1
                     continue
-                try:
-                    if text is None:
-                        raise ValueError(problem)
-                    line = _Line(json.loads(text), session, summary=file.parent.parent.name == SUMMARIES)
-                except (ValueError, KeyError, TypeError, IndexError) as error:
+                line = problem or _parsed(text or "", session, summary=file.parent.parent.name == SUMMARIES)
+                if isinstance(line, str):
                     counts["unreadable lines"] += 1
-                    reason = problem or f"not an MSC dialogue ({type(error).__name__})"
-                    yield RawRow(where=where, source_id=where, task=self.settings.task, problem=reason)
+                    yield RawRow(where=where, source_id=where, task=self.settings.task, problem=line)
                     continue
                 fresh = [part for part in line.sessions if part[0] > finished.get(line.pair, 0)]
                 counts["dialogue lines" if fresh else "repeated lines"] += 1
@@ -105,6 +101,14 @@ class _Line:
             learned = [old + new for old, new in zip(learned, _personas(earlier["personas"]), strict=True)]
             known = learned
         self.sessions.append((session, _texts(value["dialog"]), _personas(value["personas"])))
+
+
+def _parsed(text: str, session: int, summary: bool) -> _Line | str:
+    """The line, or what is wrong with it."""
+    try:
+        return _Line(json.loads(text), session, summary)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        return f"the line is no MSC dialogue ({type(error).__name__})"
 
 
 def _texts(turns: list[dict[str, Any]]) -> list[str]:

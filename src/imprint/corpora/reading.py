@@ -126,7 +126,7 @@ def batch_of(rows: list[RawRow]) -> pa.RecordBatch:
 
 
 def clean_text(text: str) -> str:
-    """`text` with `\\n` as its only newline, without control characters other than newline and tab.
+    r"""`text` with `\n` as its only newline, without control characters other than newline and tab.
 
     Lone surrogates, which no UTF-8 file can hold, become U+FFFD.
     """
@@ -195,15 +195,14 @@ def refuse_unreadable(path: Path) -> None:
 
 
 def decoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str | None, str | None]]:
-    """`(line number from 1, text, None)`, or `(line number, None, problem)` where the bytes are not `encoding`.
+    r"""`(line number from 1, text, None)`, or `(line number, None, problem)` where the bytes are not `encoding`.
 
-    Lines end at `\\n` only. A UTF-8 byte order mark at the start is dropped.
+    Lines end at `\n` only. A UTF-8 byte order mark at the start is dropped.
     """
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             try:
-                yield number, raw.decode(encoding).rstrip("\r\n"), None
+                yield number, line.decode(encoding).rstrip("\r\n"), None
             except UnicodeDecodeError as error:
                 yield number, None, f"the bytes are not {encoding} (at byte {error.start} of the line)"

@@ -98,7 +98,7 @@ class CorpusSettings(BaseModel):
             newline = "\n".encode(codecs.lookup(value).name)
         except (LookupError, TypeError) as error:
             raise SettingsError(
-                f"corpus.encoding is {value!r}, which Python does not know. Next: use utf-8, or the file's own encoding."
+                f"corpus.encoding is {value!r}, which Python does not know. Next: use utf-8, or the file's own."
             ) from error
         if newline != b"\n":
             raise SettingsError(

@@ -129,6 +129,10 @@ JOBS = (
     "farmer", "clerk", "vet", "joiner", "painter",
 )  # fmt: skip
 
+_POOLS = {
+    "dish": DISHES, "instrument": INSTRUMENTS, "allergy": ALLERGENS, "colour": COLOURS, "drink": DRINKS, "job": JOBS,
+}  # fmt: skip
+
 FACTS: dict[str, str] = {
     "pet": "pet name", "town": "home town", "dish": "favourite dish", "instrument": "instrument",
     "allergy": "allergy", "sister": "sister's name", "bus": "bus line", "colour": "favourite colour",
@@ -140,11 +144,8 @@ FACTS: dict[str, str] = {
 
 def drawn_value(fact: str, rng: Random) -> str:
     """One value of `fact`, drawn from a pool of at least 24."""
-    pools = {
-        "dish": DISHES, "instrument": INSTRUMENTS, "allergy": ALLERGENS, "colour": COLOURS, "drink": DRINKS, "job": JOBS,
-    }  # fmt: skip
-    if fact in pools:
-        return rng.choice(pools[fact])
+    if fact in _POOLS:
+        return rng.choice(_POOLS[fact])
     if fact == "birthday":
         return f"{rng.choice(_MONTHS)} {rng.randint(1, 28)}"
     if fact in ("bus", "locker"):

@@ -86,8 +86,10 @@ def _batches(
 
 
 def _learnt_masker(corpus: Corpus) -> Masker:
-    """Two passes: whom to mask, and which of those names are ordinary words. Only responses are read, for in a
-    dialogue each query is another row's response."""
+    """Two passes: whom to mask, and which of those names are ordinary words.
+
+    Only responses are read, for in a dialogue each query is another row's response.
+    """
     masker = Masker(corpus.user_names())
     for batch in corpus.batches():
         for text in batch.column("response").to_pylist():

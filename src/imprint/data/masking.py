@@ -1,15 +1,15 @@
 """Mentions of known users in text become `@user`.
 
 A name in **address position** is masked: after `@`, or at the start of a text and followed by `:`, `,`, `>` or `;`.
-Elsewhere a whole token that equals a name (case ignored, nick characters count as letters, trailing `_` and `` ` `` and
-anything from `|` on may differ) is masked unless the corpus shows that the name is an **ordinary word**: more than 20
-uses elsewhere, and more than 4 times as many as (uses in address position + 1). An ordinary word before a comma
-("well, ...") is left alone too; before `:`, `;`, `>` or after `@` it is masked. Names shorter than 3 characters, and names
-without a letter, are masked in address position only.
+Elsewhere a whole token that equals a name (case ignored, nick characters count as letters, trailing `_` and `` ` ``
+and anything from `|` on may differ) is masked unless the corpus shows that the name is an **ordinary word**: more
+than 20 uses elsewhere, and more than 4 times as many as (uses in address position + 1). An ordinary word before a
+comma ("well, ...") is left alone too; before `:`, `;`, `>` or after `@` it is masked. Names shorter than 3
+characters, and names without a letter, are masked in address position only.
 
 Names of several words are masked as phrases, with a title before them or without; so is one long word of such a name
-directly after a title ("Dr. Body"). The price of the rule: a user named like a rare word costs that word, and an ordinary
-word used as a name in the middle of a text stays.
+directly after a title ("Dr. Body"). The price of the rule: a user named like a rare word costs that word, and an
+ordinary word used as a name in the middle of a text stays.
 
 Time is linear in the text: one dictionary look-up a token.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 MASK = "@user"
 TITLES = frozenset({"dr", "doctor", "prof", "professor", "mr", "mrs", "ms", "miss"})
@@ -69,10 +70,8 @@ class Masker:
         """`text` with every mention replaced by `@user`; `masked` counts them."""
         spans = self._phrase_spans(text) if self._phrases else []
         for name, span, addressed, comma in self._hits(text):
-            nameless = len(name) < SHORTEST or not any(map(str.isalpha, name))
-            if addressed or (comma and not self.is_ordinary(name)):
-                spans.append(span)
-            elif not nameless and not self.is_ordinary(name):
+            telling = comma or (len(name) >= SHORTEST and any(map(str.isalpha, name)))
+            if addressed or (telling and not self.is_ordinary(name)):
                 spans.append(span)
         return self._replaced(text, sorted(spans)) if spans else text
 
@@ -95,12 +94,14 @@ class Masker:
             return low, (start, start + len(token))
         if token.isalnum():
             return None
-        for core in (token.rstrip("_`"), token.split("|")[0].rstrip("_`"), token.strip(_EDGES)):
-            if core and core.lower() in self._uses:
-                # A client's suffix goes with the name; brackets around it stay.
-                at = start + token.index(core)
-                whole = token.startswith(core) and not token.strip(_EDGES) == core
-                return core.lower(), (at, start + len(token) if whole else at + len(core))
+        # A client's suffix goes with the name; brackets around it stay.
+        for core in (token.rstrip("_`"), token.partition("|")[0].rstrip("_`")):
+            if core.lower() in self._uses:
+                return core.lower(), (start, start + len(token))
+        bare = token.strip(_EDGES)
+        if bare.lower() in self._uses:
+            at = start + token.index(bare)
+            return bare.lower(), (at, at + len(bare))
         return None
 
     def _phrase_spans(self, text: str) -> list[Span]:
@@ -124,7 +125,7 @@ class Masker:
         best = 0
         for phrase in self._phrases.get(words[at][0], ()):
             run = words[at : at + len(phrase)]
-            gaps = (text[left[2] : right[1]] for left, right in zip(run, run[1:], strict=False))
+            gaps = (text[left[2] : right[1]] for left, right in pairwise(run))
             if tuple(word for word, _, _ in run) == phrase and not any(gap.strip(" .") for gap in gaps):
                 best = max(best, len(phrase))
         return best or int(titled and words[at][0] in self._parts)

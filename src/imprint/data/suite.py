@@ -42,20 +42,22 @@ def load_suite(path: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise SettingsError(f"validate.suite: {path} is not JSON ({error}). Next: correct the file.") from error
-    if (
-        not isinstance(suite, dict)
-        or not suite.get("name")
-        or not isinstance(suite.get("expectations"), list)
-        or not suite["expectations"]
-    ):
+    _require_shape(suite, str(path))
+    loaded: dict[str, Any] = suite
+    return loaded
+
+
+def _require_shape(suite: Any, where: str) -> None:
+    listed = suite.get("expectations") if isinstance(suite, Mapping) and suite.get("name") else None
+    if not isinstance(listed, list) or not listed:
         raise SettingsError(
-            f'validate.suite: {path} must be {{"name": …, "expectations": [one or more]}}. Next: correct the file.'
+            f'validate.suite: {where} must be {{"name": …, "expectations": [one or more]}}. Next: correct the file.'
         )
-    return suite
 
 
 def checked_configs(suite: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The suite's expectations, each with its number in `meta`. Raises `SettingsError` naming the one that is wrong."""
+    _require_shape(suite, "the suite")
     return [_checked_config(number, config) for number, config in enumerate(suite["expectations"])]
 
 

@@ -14,6 +14,7 @@ from imprint.evaluate.metrics import METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 METHOD_ORDER = ("base", "pooled", "fixed_memory", "memory")
 ANSWERS = ("loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover")
@@ -173,25 +174,30 @@ def p_in_words(p: float) -> str:
 
 
 def terminal_table(metrics: Mapping[str, Any]) -> Table:
-    """The method table for a terminal: a `rich` table, best values bold, intervals under the means."""
+    """The scores for a terminal: a `rich` table with a row a metric and a column a method, so that 80 columns do.
+
+    Best values are bold; intervals stand under the means.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    keys = metric_keys(metrics)
+    rows = method_table(metrics)
     table = Table(caption="mean over users, 95 % bootstrap interval below; bold: best")
-    table.add_column("method")
-    for key in keys:
-        table.add_column(label(key), justify="right")
-    for row in method_table(metrics):
-        cells = [Text("not measured", style="dim")] * len(keys)
-        for place, key in enumerate(keys):
-            if cell := row.cells.get(key):
-                cells[place] = Text(cell.mean, style="bold" if cell.best else "").append(
-                    f"\n{cell.interval}", style="dim not bold"
-                )
+    table.add_column("metric")
+    for row in rows:
         # Text, not str: a method's name is data, and rich reads square brackets in a str as markup
-        table.add_row(Text(row.method), *cells)
+        table.add_column(Text(row.method), justify="right")
+    for key in metric_keys(metrics):
+        table.add_row(label(key), *(_terminal_cell(row.cells.get(key)) for row in rows))
     return table
+
+
+def _terminal_cell(cell: Cell | None) -> Text:
+    from rich.text import Text
+
+    if cell is None:
+        return Text("")
+    return Text(cell.mean, style="bold" if cell.best else "").append(f"\n{cell.interval}", style="dim not bold")
 
 
 def ranked_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

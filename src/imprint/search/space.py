@@ -9,36 +9,44 @@ from imprint.memory.config import MemoryConfig
 from imprint.search.settings import SpaceSettings
 
 Values = Mapping[str, list[Any]]
-"""hyperopt's own encoding of a point: a list of one value a label, an index where the label is a choice."""
+"""hyperopt's own encoding of a point: a list of one value a label; for all but the learning rate, a place in a list."""
 
 
 def hyperopt_space(settings: SpaceSettings) -> dict[str, Any]:
-    """One labelled `hp` node a dimension."""
+    """One labelled `hp` node a dimension.
+
+    What has an order (ranks, episodes, epochs, alpha_ratio) is searched as a place in its ordered list, so that TPE can
+    learn "larger is better"; as unordered choices it needed more trials for the same result (docs/log.md).
+    """
     from math import log
 
     from hyperopt import hp
 
     low, high = settings.learning_rate
-    ranks = {
-        f"rank_{group}": hp.choice(f"rank_{group}", list(settings.ranks)) for group in range(settings.layer_groups)
+    ordered = {f"rank_{group}": settings.ranks for group in range(settings.layer_groups)} | {
+        "alpha_ratio": settings.alpha_ratios,
+        "n_memories": settings.n_memories,
+        "epochs": settings.epochs,
     }
     return {
-        **ranks,
+        **{label: hp.uniformint(label, 0, len(values) - 1) for label, values in ordered.items() if len(values) > 1},
         "targets": hp.choice("targets", list(range(len(settings.targets)))),
-        "alpha_ratio": hp.choice("alpha_ratio", list(settings.alpha_ratios)),
-        "n_memories": hp.choice("n_memories", list(settings.n_memories)),
         "learning_rate": hp.loguniform("learning_rate", log(low), log(high)),
-        "epochs": hp.choice("epochs", list(settings.epochs)),
     }
 
 
 def memory_config(values: Values, settings: SpaceSettings) -> MemoryConfig:
     """The memory config at a point. `MemoryConfigError` where the point is no valid config (all ranks 0)."""
+
+    def chosen(label: str, among: tuple[Any, ...]) -> Any:
+        # a dimension of one value is not searched and has no label
+        return sorted(among)[int(values[label][0])] if label in values else among[0]
+
     return MemoryConfig(
-        ranks=tuple(settings.ranks[values[f"rank_{group}"][0]] for group in range(settings.layer_groups)),
+        ranks=tuple(chosen(f"rank_{group}", settings.ranks) for group in range(settings.layer_groups)),
         targets=settings.targets[values["targets"][0]],
-        alpha_ratio=settings.alpha_ratios[values["alpha_ratio"][0]],
-        n_memories=settings.n_memories[values["n_memories"][0]],
+        alpha_ratio=chosen("alpha_ratio", settings.alpha_ratios),
+        n_memories=chosen("n_memories", settings.n_memories),
         learning_rate=float(values["learning_rate"][0]),
-        epochs=settings.epochs[values["epochs"][0]],
+        epochs=chosen("epochs", settings.epochs),
     )

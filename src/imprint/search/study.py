@@ -59,7 +59,7 @@ class Study:
             try:
                 return Asked(tid, values, memory_config(values, self.space))
             except (MemoryConfigError, ValueError) as error:
-                reason = str(error).splitlines()[0]
+                reason = " ".join(str(error).split())
                 self.journal.append(
                     Trial(study=self.name, tid=tid, values=values, config=None, status="refused", error=reason)
                 )

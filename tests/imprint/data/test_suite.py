@@ -50,6 +50,12 @@ def test_a_broken_suite_is_a_settings_error_before_any_row_is_read(config: Any, 
         Validation(untouched(), {"name": "s", "expectations": [config]}, ValidateSettings(), lambda batch: None)
 
 
+@pytest.mark.parametrize("suite", [{}, {"name": "s"}, {"name": "s", "expectations": []}, {"expectations": [{}]}])
+def test_a_suite_without_name_or_expectations_is_refused(suite: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="one or more"):
+        Validation([], suite, ValidateSettings(), lambda batch: None)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

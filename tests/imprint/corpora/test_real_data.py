@@ -1,0 +1,43 @@
+"""The public corpora themselves, where a machine has them: set IMPRINT_REAL_DATA to the folder of unpacked archives."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from imprint.corpora import CorpusSettings, open_corpus
+from imprint.corpora.reading import READ
+
+REAL = os.environ.get("IMPRINT_REAL_DATA")
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not REAL, reason="IMPRINT_REAL_DATA is not set: the public corpora are not on this machine"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "rows", "users", "without_user", "unreadable"),
+    [
+        ("irc", "irc-disentanglement", 218_184, 16_823, 610, 1),
+        ("msc", "msc", 49_834, 2_002, 0, 0),
+        ("medqa", "lasseregin-medqa", 6_315, 100, 649, 0),
+    ],
+)
+def test_the_corpus_has_the_rows_that_its_reader_promises(kind, folder, rows, users, without_user, unreadable):
+    """Counts found once by hand; source ids are unique within a user; kinds add up to the lines read."""
+    corpus = open_corpus(CorpusSettings(format=kind, path=str(Path(REAL or "") / folder)))
+    found: Counter[str | None] = Counter()
+    ids: set[tuple[str | None, str]] = set()
+    broken = 0
+    for batch in corpus.batches():
+        names = batch.column("user").to_pylist()
+        found.update(names)
+        ids.update(zip(names, batch.column("source_id").to_pylist(), strict=True))
+        broken += batch.num_rows - batch.column("problem").null_count
+    assert found[None] == without_user
+    assert (found.total(), len([name for name in found if name is not None]), broken) == (rows, users, unreadable)
+    assert len(ids) == rows
+    assert sum(number for kind, number in corpus.counts.items() if kind != READ) == corpus.counts[READ]

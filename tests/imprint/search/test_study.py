@@ -1,0 +1,142 @@
+"""Studies: asked and told, resumed, refused, failed; their journal is their only state."""
+
+import random
+import statistics
+
+import pytest
+from pydantic import ValidationError
+
+from imprint.errors import SettingsError
+from imprint.search.journal import Journal, Trial
+from imprint.search.settings import SearchSettings, SpaceSettings
+from imprint.search.study import Study
+
+SPACE = SpaceSettings(layer_groups=3)
+
+
+def toy_objective(config):
+    """Known optimum: all rank in the last group, learning rate 3e-3."""
+    from math import log
+
+    wanted = (0, 0, 8)
+    misplaced = sum((a - b) ** 2 for a, b in zip(config.ranks, wanted, strict=True)) / 64
+    return misplaced + log(config.learning_rate / 3e-3) ** 2 + 0.2 * (config.n_memories != 2)
+
+
+def run(study, budget, objective=toy_objective):
+    while study.remaining(budget) > 0:
+        asked = study.ask()
+        study.tell(asked, status="ok", objective_value=objective(asked.config))
+    return study.trials
+
+
+def study_in(path, seed=1, sampler="tpe", space=SPACE):
+    return Study(sampler, sampler, space, seed, Journal(path / f"{sampler}.jsonl"), startup_trials=4)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_resumed_study_repeats_an_uninterrupted_one(tmp_path, sampler):
+    whole = run(study_in(tmp_path / "whole", sampler=sampler), 16)
+
+    run(study_in(tmp_path / "cut", sampler=sampler), 7)
+    resumed = run(study_in(tmp_path / "cut", sampler=sampler), 16)
+
+    assert resumed == whole
+    assert run(study_in(tmp_path / "other", seed=2, sampler=sampler), 16) != whole
+
+
+def test_a_line_that_a_kill_cut_short_is_asked_for_again(tmp_path):
+    whole = run(study_in(tmp_path / "whole"), 9)
+    run(study_in(tmp_path / "cut"), 9)
+    file = tmp_path / "cut" / "tpe.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+
+    study = study_in(tmp_path / "cut")
+
+    assert study.trials == whole[:-1]
+    assert run(study, 9) == whole
+    assert Journal(file).trials == whole
+
+
+def test_a_config_without_any_memory_is_refused_written_down_and_never_evaluated(tmp_path):
+    mostly_nothing = SpaceSettings(layer_groups=1, ranks=(0, 2))
+    evaluated = []
+
+    trials = run(study_in(tmp_path, space=mostly_nothing, sampler="random"), 6, lambda c: evaluated.append(c) or 1.0)
+
+    refused = [trial for trial in trials if trial.status == "refused"]
+    assert refused
+    assert all("no layer a memory" in trial.error and trial.config is None for trial in refused)
+    assert len(evaluated) == 6 == len(trials) - len(refused)
+    assert [trial.tid for trial in trials] == list(range(len(trials)))
+
+
+def test_a_failed_trial_is_recorded_and_the_study_goes_on(tmp_path):
+    study = study_in(tmp_path)
+    for number in range(8):
+        asked = study.ask()
+        outcome = {"status": "failed", "error": "out of memory"} if number % 2 else {"status": "ok", "objective_value": 1.0}
+        study.tell(asked, **outcome)
+
+    assert [trial.status for trial in Journal(study.journal.path).trials if trial.status != "refused"] == ["ok", "failed"] * 4
+
+
+def test_tpe_beats_random_search_at_equal_budget(tmp_path):
+    """The median over seeds of the best of 40 trials on a toy objective with a known optimum."""
+
+    def best(sampler, seed):
+        return min(trial.objective_value for trial in run(study_in(tmp_path / f"{sampler}{seed}", seed, sampler), 40)
+                   if trial.objective_value is not None)
+
+    seeds = range(5)
+    assert statistics.median(best("tpe", s) for s in seeds) < statistics.median(best("random", s) for s in seeds)
+
+
+def test_every_proposal_lies_in_the_space(tmp_path):
+    narrow = SpaceSettings(
+        layer_groups=2, ranks=(1, 16), targets=(("down",),), alpha_ratios=(2.0,), n_memories=(3,), epochs=(5,),
+        learning_rate=(1e-3, 2e-3),
+    )  # fmt: skip
+    for trial in run(study_in(tmp_path, space=narrow), 12, lambda config: random.random()):
+        config = trial.config
+        assert set(config["ranks"]) <= {1, 16}
+        assert 1e-3 <= config["learning_rate"] <= 2e-3
+        assert (config["targets"], config["n_memories"], config["epochs"]) == (["down"], 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"learning_rate": (0, 1e-2)}, "0 < low < high"),
+        ({"learning_rate": (1e-2, 1e-3)}, "0 < low < high"),
+        ({"ranks": (0,)}, "at least one above 0"),
+        ({"ranks": (64,)}, "allowed are values of"),
+        ({"n_memories": (5,)}, "allowed are 1 to 4"),
+        ({"layer_groups": 9}, "less than or equal to 8"),
+        ({"dropout": 0.1}, "Extra inputs"),
+    ],
+)
+def test_a_space_that_hyperopt_would_accept_in_silence_is_refused(given, says):
+    with pytest.raises(ValidationError, match=says):
+        SpaceSettings(**given)
+
+
+def test_a_space_of_invalid_configs_ends_with_the_next_step(tmp_path, monkeypatch):
+    study = study_in(tmp_path, space=SpaceSettings(layer_groups=1, ranks=(0, 1)))
+    monkeypatch.setattr(Study, "_propose", lambda self, tid: {"rank_0": [0]} | {label: [0] for label in (
+        "targets", "alpha_ratio", "n_memories", "epochs")} | {"learning_rate": [1e-3]})
+
+    with pytest.raises(SettingsError, match="allow more ranks above 0"):
+        study.ask()
+
+
+def test_an_unknown_scope_is_refused():
+    with pytest.raises(ValidationError, match="population"):
+        SearchSettings(scope="galaxy")
+
+
+def test_a_trial_survives_the_round_trip(tmp_path):
+    trial = Trial(study="tpe", tid=0, values={"a": [0.1]}, config={"ranks": [8]}, status="ok", objective_value=1 / 3)
+    Journal(tmp_path / "j.jsonl").append(trial)
+
+    assert Journal(tmp_path / "j.jsonl").trials == [trial]

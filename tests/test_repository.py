@@ -1,0 +1,148 @@
+"""The repository keeps its promises by machine. Every guard here is shown a bad example that it must reject."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from repository import (
+    ROOT,
+    defined_targets,
+    make_targets,
+    paths_in_table,
+    tracked_files,
+    tree_defects,
+    tree_entries,
+    unpinned,
+)
+
+import imprint
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_tree_in_the_readme_is_the_repository():
+    assert len(tree_entries(README)) > 40
+    assert tree_defects(README, tracked_files()) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (README.replace("  fit.py ", "  fitt.py ", 1), "fitt.py is in the tree and not in the repository"),
+        (README.replace("  fit.py ", "  fitt.py ", 1), "src/imprint/base/fit.py is missing from the tree"),
+        (re.sub(r"(\n +fit\.py) .*", r"\1", README), "src/imprint/base/fit.py has no description"),
+    ],
+)
+def test_a_tree_that_lies_is_noticed(broken, says):
+    assert broken != README
+    assert says in tree_defects(broken, tracked_files())
+
+
+def test_every_place_the_readme_sends_its_reader_exists():
+    places = paths_in_table(README)
+    assert len(places) > 20
+    assert [place for place in places if not (ROOT / place).exists()] == []
+    assert paths_in_table("## I want to change…\n| x | `src/nowhere.py` |") == ["src/nowhere.py"]
+
+
+def test_every_make_command_in_the_prose_is_a_target():
+    targets = defined_targets((ROOT / "Makefile").read_text())
+    asked = make_targets(README) | make_targets((ROOT / "CONTRIBUTING.md").read_text())
+    assert {"run", "test", "setup", "lint", "viz"} <= asked
+    assert asked <= targets
+    assert make_targets("make nothing\n") - targets == {"nothing"}
+
+
+def test_ci_runs_lint_and_the_readmes_test_command():
+    script = (ROOT / ".ci/run").read_text().splitlines()
+    assert [line for line in script if line.startswith("make")] == ["make lint", "make test"]
+
+
+def test_import_directions_hold():
+    """The contracts of pyproject.toml, each named as a sentence."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+
+
+def test_an_import_against_the_direction_is_noticed(tmp_path):
+    """The layers contract on a package in which data imports report."""
+    package = tmp_path / "imprint"
+    for layer in ("report", "data"):
+        (package / layer).mkdir(parents=True)
+        (package / layer / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "data" / "page.py").write_text("import imprint.report\n")
+    (tmp_path / ".importlinter").write_text(
+        "[importlinter]\nroot_package = imprint\n[importlinter:contract:1]\nname = layers\ntype = layers\n"
+        "layers =\n    imprint.report\n    imprint.data\n"
+    )
+    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "imprint.data is not allowed to import imprint.report" in run.stdout
+
+
+def test_the_version_is_the_same_everywhere():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    assert declared == newest == imprint.__version__
+
+
+def test_every_installed_package_is_pinned():
+    constraints = (ROOT / "constraints.txt").read_text()
+    installed = [one.metadata["Name"] for one in metadata.distributions()]
+    ours = {"imprint", "pip", "setuptools", "wheel"}
+    assert [name for name in unpinned(constraints, installed) if name.lower() not in ours] == []
+    assert unpinned("kedro==1.7.0", ["kedro", "surprise"]) == ["surprise"]
+
+
+def test_nothing_reports_home():
+    """The places that turn telemetry off (kedro-telemetry, Great Expectations, Hugging Face)."""
+    assert yaml.safe_load((ROOT / ".telemetry").read_text()) == {"consent": False}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["tool"]["kedro_telemetry"]["project_id"]) == {"0"}
+    makefile = (ROOT / "Makefile").read_text()
+    for switch in ("KEDRO_DISABLE_TELEMETRY := 1", "DO_NOT_TRACK := 1", "GX_ANALYTICS_ENABLED := false"):
+        assert f"export {switch}" in makefile
+    from pipelines import settings
+
+    assert set(settings.DISABLE_HOOKS_FOR_PLUGINS) >= {"kedro-telemetry", "kedro-viz"}
+
+
+def test_no_data_no_weights_and_no_shadowing_package_is_tracked():
+    files = tracked_files()
+    assert [name for name in files if name.startswith("data/") and Path(name).name != "README.md"] == []
+    assert [name for name in files if name.startswith("conf/local/")] == ["conf/local/README.md"]
+    assert [name for name in files if (ROOT / name).stat().st_size > 1_000_000] == []
+    assert [name for name in files if re.match(r"(kubeflow|conf|data)/(.*/)?__init__\.py", name)] == []
+
+
+def test_modules_stay_short_and_have_names_of_their_own():
+    code = [name for name in tracked_files() if re.match(r"(src|pipelines|tests)/.*\.py$", name)]
+    long = {name: count for name in code if (count := len((ROOT / name).read_text().splitlines())) > 300}
+    assert long == {}
+    assert [name for name in code if Path(name).stem in {"utils", "helpers", "common", "misc"}] == []
+    assert [name for name in code if name.endswith("nodes.py") and len((ROOT / name).read_text().splitlines()) > 150] == []
+
+
+def test_every_yaml_and_json_file_loads():
+    configs = [name for name in tracked_files() if name.startswith("conf/")]
+    loaded = 0
+    for name in configs:
+        text = (ROOT / name).read_text()
+        if name.endswith(".yml"):
+            assert yaml.safe_load(text), name
+            loaded += 1
+        elif name.endswith(".json"):
+            assert json.loads(text), name
+            loaded += 1
+    assert loaded == len([name for name in configs if not name.endswith(".md")]) >= 12
