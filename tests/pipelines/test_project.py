@@ -1,0 +1,147 @@
+"""The Kedro project: registry, catalog, parameters, and what they promise before any node runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.validation.type_extractor import TypeExtractor
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from repository import ROOT
+
+ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+LAYERS = {"01_raw", "02_intermediate", "03_primary", "04_feature", "06_models", "07_model_output", "08_reporting"}
+
+
+@pytest.fixture(scope="module")
+def project():
+    bootstrap_project(ROOT)
+    configure_project("pipelines")
+    return dict(pipelines)
+
+
+def context(env=None, **runtime):
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=env, runtime_params=runtime) as session:
+        return session.load_context()
+
+
+def parameter_models(project):
+    """The pydantic model of every parameter block that a node asks for."""
+    found = TypeExtractor().extract_types_from_pipelines(project)
+    return {name.removeprefix("params:"): kind for name, kind in found.items()}
+
+
+def test_the_spine_is_the_stages_in_their_order(project):
+    assert list(project) == [
+        "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "__default__",
+    ]  # fmt: skip
+    spine = {node.name for node in project["__default__"].nodes}
+    assert spine == {node.name for name, stage in project.items() if name not in ("respond", "__default__") for node in stage.nodes}
+    assert not spine & {node.name for node in project["respond"].nodes}
+
+
+def test_every_node_has_a_name_and_tags_for_a_cluster(project):
+    for node in project["__default__"].nodes + project["respond"].nodes:
+        assert re.fullmatch(r"[a-z_]+", node.name)
+        assert sorted(tag.split(".")[0] for tag in node.tags) == ["group", "res"], node.name
+
+
+def test_every_dataset_is_in_the_catalog_with_its_layer_and_every_entry_is_used(project):
+    """Nothing crosses nodes in memory only, so nothing is lost between containers."""
+    entries = {
+        name: entry for name, entry in yaml.safe_load((ROOT / "conf/base/catalog.yml").read_text()).items() if name[0] != "_"
+    }
+    used = {name for pipeline in project.values() for name in pipeline.datasets() if not name.startswith("param")}
+    assert used - entries.keys() == set()
+    assert entries.keys() - used == {"run_records"}  # the hook's
+    assert {entry["metadata"]["kedro-viz"]["layer"] for entry in entries.values()} <= LAYERS
+
+
+def test_every_catalog_entry_can_be_made(project):
+    """Kedro finds an unknown dataset type only on use."""
+    catalog = context().catalog
+    assert len([catalog.get(name) for name in catalog if not name.startswith("param")]) > 25
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_environment_gives_parameters_that_every_model_accepts(project, env):
+    models = parameter_models(project)
+    parameters = context(env).params
+    assert {"corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate", "respond"} <= {
+        name for name, kind in models.items() if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+    for name, kind in models.items():
+        TypeAdapter(kind).validate_python(parameters[name])
+
+
+@pytest.mark.parametrize("block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate"])
+def test_a_misspelt_key_in_any_block_is_refused(project, block):
+    given = context().params[block]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TypeAdapter(parameter_models(project)[block]).validate_python({**given, "misspelt": 1})
+
+
+def test_every_parameter_a_node_asks_for_is_in_yaml_and_every_block_is_used(project):
+    asked = {name.removeprefix("params:") for pipeline in project.values() for name in pipeline.inputs() if "params:" in name}
+    assert asked == set(context().params)
+
+
+def test_yaml_teaches_every_key_and_no_default_hides_from_it(project):
+    """A value a person may change is in conf/base: every field of every model has its key there."""
+    parameters = context().params
+    for name, kind in parameter_models(project).items():
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            assert missing_keys(kind, parameters[name], name) == []
+
+
+def missing_keys(model, given, where):
+    missing = []
+    for field, info in model.model_fields.items():
+        if field not in given:
+            missing.append(f"{where}.{field}")
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            missing += missing_keys(info.annotation, given[field], f"{where}.{field}")
+    return missing
+
+
+def kedro(*arguments, cwd=ROOT):
+    command = [Path(sys.executable).with_name("kedro"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_imports_nothing_heavy():
+    """`kedro registry list` loads every pipeline and none of torch, transformers, pandas, pyarrow, plotly."""
+    code = (
+        "import sys; from pathlib import Path; from kedro.framework.startup import bootstrap_project;"
+        "bootstrap_project(Path.cwd()); from kedro.framework.project import pipelines; dict(pipelines);"
+        "heavy = {'torch', 'transformers', 'peft', 'pandas', 'pyarrow', 'plotly', 'hyperopt', 'great_expectations'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ("corpus.format=irrc", "did you mean 'irc'"),
+        ("corpus.format=jsonl,corpus.path=nowhere.jsonl", "nowhere.jsonl"),
+        ("partition.min_interaction=5", "Extra inputs"),
+        ("memory.fixed_config.n_memories=9", "less than or equal to 4"),
+        ("search.space.layer_groups=12", "less than or equal to 8"),
+    ],
+)
+def test_a_wrong_value_fails_before_any_work_and_names_itself(tmp_path, params, says):
+    run = kedro("run", "--params", f"{params},data_root={tmp_path / 'data'}")
+
+    assert run.returncode != 0
+    shown = " ".join((run.stdout + run.stderr).split())
+    assert says.lower() in shown.lower()
+    assert params.split("=")[0].split(".")[-1] in shown
+    assert not list((tmp_path / "data").rglob("*.parquet"))

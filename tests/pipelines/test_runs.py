@@ -1,0 +1,186 @@
+"""Whole runs in processes of their own: repeated, killed and resumed, cut into steps, answering requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+pytestmark = pytest.mark.slow
+KEDRO = Path(sys.executable).with_name("kedro")
+
+
+def run(data_root, *arguments, env="test", **params):
+    given = ",".join(f"{name}={value}" for name, value in {"data_root": data_root, **params}.items())
+    command = [KEDRO, "run", "--env", env, "--params", given, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def metrics(data_root):
+    """metrics.json without what a clock measured."""
+    found = json.loads((data_root / "08_reporting/metrics.json").read_text())
+    for scores in found["methods"].values():
+        scores.pop("seconds_per_user", None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The data root of one whole run, and what it printed."""
+    data_root = tmp_path_factory.mktemp("whole") / "data"
+    done = run(data_root)
+    return data_root, done.stdout + done.stderr
+
+
+def test_a_run_leaves_everything_the_readme_promises(finished):
+    data_root, printed = finished
+    reporting = data_root / "08_reporting"
+    assert {"metrics.json", "report.html", "validation.html", "plots", "runs"} <= {file.name for file in reporting.iterdir()}
+    assert set(metrics(data_root)["methods"]) == {"base", "pooled", "fixed_memory", "memory"}
+    assert all(method in printed for method in ("base", "pooled", "fixed_memory", "memory"))
+    assert "95 % bootstrap interval" in printed
+    record = json.loads(next((reporting / "runs").iterdir()).read_text())
+    assert (record["outcome"], record["env"]) == ("completed", "test")
+    assert record["versions"]["torch"]
+
+
+def test_metrics_have_the_contracts_schema(finished):
+    found = metrics(finished[0])
+    assert {"methods", "comparisons", "run"} <= found.keys()
+    expected = {"loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "own_best_share", "specificity_gap", "bytes_per_user"}
+    assert expected <= found["methods"]["memory"].keys()
+    assert all(score.keys() == {"mean", "low", "high", "n"} for score in found["methods"]["memory"].values())
+    pairs = {(one["a"], one["b"]) for one in found["comparisons"]}
+    assert {("memory", "base"), ("memory", "pooled"), ("memory", "fixed_memory"), ("pooled", "base")} <= pairs
+    assert {"seed", "fingerprints", "code", "versions"} <= found["run"].keys()
+
+
+def test_rows_are_conserved_from_the_corpus_to_the_histories(finished):
+    """Invariant 6 over a whole run."""
+    data_root = finished[0]
+    ingest = json.loads((data_root / "02_intermediate/ingest_report.json").read_text())
+    validation = json.loads((data_root / "03_primary/validation_result.json").read_text())
+    partition = json.loads((data_root / "04_feature/partition_summary.json").read_text())
+    assert ingest["rows_read"] == ingest["rows_written"] == validation["rows_in"]
+    assert validation["rows_in"] == validation["rows_out"] + validation["rows_quarantined"]
+    assert validation["rows_out"] == sum(sum(splits.values()) for splits in partition["rows"].values())
+
+
+def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finished):
+    """Invariant 1 over a whole run: what was trained on, searched on and measured, held against the splits."""
+    from imprint.data.tables import open_table
+
+    data_root = finished[0]
+    rows = open_table(data_root / "04_feature/user_histories").to_table().to_pylist()
+    index = {row["user_id"]: row for row in open_table(data_root / "04_feature/user_index").to_table().to_pylist()}
+    split = {row["record_id"]: (row["user_id"], row["split"]) for row in rows}
+    scored = open_table(data_root / "07_model_output/scores").to_table().to_pylist()
+    assert {split[row["record_id"]] for row in scored} <= {
+        (user_id, "test") for user_id, user in index.items() if user["role"] == "reported"
+    }
+    pilots = {user_id for user_id, user in index.items() if user["role"] == "pilot"}
+    trials = [json.loads(line) for line in (data_root / "07_model_output/trials.jsonl").read_text().splitlines()]
+    assert {user_id for trial in trials for user_id in trial["per_user"]} == pilots
+    base = json.loads((data_root / "06_models/base_model.json").read_text())
+    background = sum(user["train"] for user in index.values() if user["role"] == "background")
+    assert base["training"]["rows"] == background
+
+
+def test_the_same_seed_gives_the_same_metrics_and_another_does_not(finished, tmp_path):
+    run(tmp_path / "same")
+    assert metrics(tmp_path / "same") == metrics(finished[0])
+
+    run(tmp_path / "other", seed=8)
+    assert metrics(tmp_path / "other")["methods"] != metrics(finished[0])["methods"]
+
+
+def kill_when(data_root, pattern, count):
+    """Start a run, and kill its process group without warning once `count` files match `pattern`."""
+    command = [KEDRO, "run", "--env", "test", "--params", f"data_root={data_root}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 240
+    while len(matching(data_root, pattern)) < count:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def matching(data_root, pattern):
+    files = list(data_root.glob(pattern))
+    if pattern.endswith(".jsonl"):
+        return [line for file in files for line in file.read_bytes().splitlines()]
+    return files
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [("07_model_output/search/*/tpe.jsonl", 2), ("06_models/memories-*.parts/*.safetensors", 3)],
+    ids=["in search", "in inject"],
+)
+def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_path, pattern, count):
+    """Invariant 7: SIGKILL in the middle of a stage, then the same command again."""
+    data_root = tmp_path / "data"
+    kill_when(data_root, pattern, count)
+    assert not (data_root / "08_reporting/metrics.json").exists()
+    kept = {file: file.read_bytes() for file in data_root.glob(pattern)}
+
+    run(data_root)
+
+    assert metrics(data_root) == metrics(finished[0])
+    for file, content in kept.items():
+        if file.suffix == ".jsonl":  # the trials that were done were not done again
+            assert file.read_bytes().startswith(content.rpartition(b"\n")[0])
+
+
+def test_stage_by_stage_is_the_same_as_all_at_once(finished, tmp_path):
+    """Invariant 8, as far as it applies: each stage in a process of its own, through the catalog alone."""
+    for stage in ("ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report"):
+        run(tmp_path / "data", "--pipelines", stage)
+
+    assert metrics(tmp_path / "data") == metrics(finished[0])
+    ours, theirs = (json.loads((root / "06_models/memories.json").read_text()) for root in (tmp_path / "data", finished[0]))
+    for file in ("shard-00000.safetensors", "shard-00001.safetensors"):
+        assert (Path(ours["path"]) / file).read_bytes() == (Path(theirs["path"]) / file).read_bytes()
+
+
+def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp_path):
+    from imprint.data.tables import open_table
+
+    data_root = finished[0]
+    index = open_table(data_root / "04_feature/user_index").to_table().to_pylist()
+    known = next(row["user_id"] for row in index if row["role"] == "reported")
+    sparse = next(row["user_id"] for row in index if row["role"] == "background")
+    requests = tmp_path / "requests.jsonl"
+    lines = [
+        json.dumps({"user_id": known, "query": "how are you?"}),
+        json.dumps({"user": "fabricated-nobody", "query": "hello"}),
+        json.dumps({"user_id": sparse, "query": "hello"}),
+        "{broken",
+        json.dumps({"user_id": known}),
+        json.dumps({"user_id": known, "query": "what is your home town?"}),
+    ]
+    requests.write_text("\n".join(lines) + "\n")
+
+    run(data_root, "--pipelines", "respond", **{"respond.requests": requests})
+
+    answered = read_lines(data_root / "07_model_output/answered_requests.jsonl")
+    refused = read_lines(data_root / "01_raw/refused_requests.jsonl")
+    assert [(row["line"], row["user_id"]) for row in answered] == [(1, known), (6, known)]
+    assert [row["line"] for row in refused] == [2, 3, 4, 5]
+    assert "'fabricated-nobody' has no memory" in refused[0]["error"]
+    assert sparse in refused[1]["error"]
+
+
+def read_lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
