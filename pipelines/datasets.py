@@ -1,7 +1,7 @@
 """Kedro datasets with our promise: what is on disk is whole, or it is not there.
 
-`json`, `text` and `plotly` datasets are Kedro's own, written through a temporary name; a table is a directory of parquet
-parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in.
+`json`, `text` and `plotly` datasets are Kedro's own, written through a temporary name; a table is a directory of
+parquet parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def tree_defects(readme: str, files: list[str]) -> list[str]:
     folders = {str(parent) for name in files for parent in Path(name).parents}
     wrong = [f"{path} is in the tree and not in the repository" for path in entries if path not in {*files, *folders}]
     wrong += [f"{path} has no description" for path, description in entries.items() if not description]
-    code = [name for name in files if re.match(r"(src|pipelines|tests)/.*\.py$", name) and not name.endswith("__init__.py")]
+    code = [
+        name for name in files if re.match(r"(src|pipelines|tests)/.*\.py$", name) and not name.endswith("__init__.py")
+    ]
     named = [name for name in code if name.startswith("src/")]
     wrong += [f"{name} is missing from the tree" for name in named if name not in entries]
     others = [name for name in files if "/" not in name or not name.startswith(("src/", "tests/", "data/"))]

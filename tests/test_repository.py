@@ -83,7 +83,9 @@ def test_an_import_against_the_direction_is_noticed(tmp_path):
         "[importlinter]\nroot_package = imprint\n[importlinter:contract:1]\nname = layers\ntype = layers\n"
         "layers =\n    imprint.report\n    imprint.data\n"
     )
-    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    code = (
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -131,7 +133,9 @@ def test_modules_stay_short_and_have_names_of_their_own():
     long = {name: count for name in code if (count := len((ROOT / name).read_text().splitlines())) > 300}
     assert long == {}
     assert [name for name in code if Path(name).stem in {"utils", "helpers", "common", "misc"}] == []
-    assert [name for name in code if name.endswith("nodes.py") and len((ROOT / name).read_text().splitlines()) > 150] == []
+    assert [
+        name for name in code if name.endswith("nodes.py") and len((ROOT / name).read_text().splitlines()) > 150
+    ] == []
 
 
 def test_every_yaml_and_json_file_loads():

@@ -7,7 +7,24 @@ import random
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.load import BaseModelInUse, record_of
 
-WORDS = "apple river stone cloud green quiet table window music paper silver garden engine letter winter orange".split()
+WORDS = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "green",
+    "quiet",
+    "table",
+    "window",
+    "music",
+    "paper",
+    "silver",
+    "garden",
+    "engine",
+    "letter",
+    "winter",
+    "orange",
+]
 
 
 def invented_rows(user_id: str, count: int, seed: int = 0) -> list[Interaction]:

@@ -18,7 +18,7 @@ def score_methods(
     evaluate: EvaluateSettings,
 ) -> Any:
     """The loss of every chosen test row under every method."""
-    from imprint.evaluate.measure import score_rows, held_out_rows
+    from imprint.evaluate.measure import held_out_rows, score_rows
     from imprint.evaluate.tables import scores_table
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.max_test_rows)
@@ -60,7 +60,7 @@ def measure_specificity(
 ) -> dict[str, Any]:
     """The loss of some users' words under each other's memories."""
     from imprint.base.load import BaseRecord
-    from imprint.evaluate.measure import specificity_matrix, held_out_rows
+    from imprint.evaluate.measure import held_out_rows, specificity_matrix
     from imprint.memory.inject import StoreRecord
     from imprint.personalizers.methods import remembered
 

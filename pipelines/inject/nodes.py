@@ -34,7 +34,9 @@ def train_fixed_memories(
 ) -> dict[str, Any]:
     """The method `fixed_memory`: one config from YAML, as one LoRA per user without a search would be."""
     config = memory.fixed_config.model_dump()
-    return _train("fixed memories", user_histories, user_index, pooled_model, config, base, memory, seed, model_workspace)
+    return _train(
+        "fixed memories", user_histories, user_index, pooled_model, config, base, memory, seed, model_workspace
+    )
 
 
 def _train(

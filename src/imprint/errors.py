@@ -4,7 +4,7 @@
     ├── SettingsError            a value in YAML or on the command line cannot be used
     │   └── MemoryConfigError    a memory config that no model could carry
     ├── CorpusError              the corpus cannot be read as what it was said to be
-    ├── ValidationStopped        too large a share of a batch was quarantined
+    ├── QuarantineLimitError     too large a share of a batch was quarantined
     ├── RowsLostError            rows in ≠ rows out + rows quarantined
     ├── NotEnoughDataError       too few users or rows for what was asked
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
@@ -34,7 +34,7 @@ class CorpusError(ImprintError):
     """The corpus is missing, empty, or not what `corpus.format` says."""
 
 
-class ValidationStopped(ImprintError):
+class QuarantineLimitError(ImprintError):
     """The quarantined share passed `validate.max_quarantined_share`."""
 
 

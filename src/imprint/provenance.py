@@ -74,7 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def run_conditions(seed: int, **fingerprints: str) -> dict[str, Any]:
-    """What a score was measured under: seed, fingerprints, code, versions, device. No clock, so equal runs are equal."""
+    """What a score was measured under: seed, fingerprints, code, versions, device. No clock: equal runs are equal."""
     return {
         "seed": seed,
         "fingerprints": fingerprints,

@@ -42,7 +42,9 @@ def test_the_spine_is_the_stages_in_their_order(project):
         "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "__default__",
     ]  # fmt: skip
     spine = {node.name for node in project["__default__"].nodes}
-    assert spine == {node.name for name, stage in project.items() if name not in ("respond", "__default__") for node in stage.nodes}
+    assert spine == {
+        node.name for name, stage in project.items() if name not in ("respond", "__default__") for node in stage.nodes
+    }
     assert not spine & {node.name for node in project["respond"].nodes}
 
 
@@ -55,7 +57,9 @@ def test_every_node_has_a_name_and_tags_for_a_cluster(project):
 def test_every_dataset_is_in_the_catalog_with_its_layer_and_every_entry_is_used(project):
     """Nothing crosses nodes in memory only, so nothing is lost between containers."""
     entries = {
-        name: entry for name, entry in yaml.safe_load((ROOT / "conf/base/catalog.yml").read_text()).items() if name[0] != "_"
+        name: entry
+        for name, entry in yaml.safe_load((ROOT / "conf/base/catalog.yml").read_text()).items()
+        if name[0] != "_"
     }
     used = {name for pipeline in project.values() for name in pipeline.datasets() if not name.startswith("param")}
     assert used - entries.keys() == set()
@@ -73,14 +77,25 @@ def test_every_catalog_entry_can_be_made(project):
 def test_every_environment_gives_parameters_that_every_model_accepts(project, env):
     models = parameter_models(project)
     parameters = context(env).params
-    assert {"corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate", "respond"} <= {
-        name for name, kind in models.items() if isinstance(kind, type) and issubclass(kind, BaseModel)
-    }
+    assert {
+        "corpus",
+        "ingest",
+        "validate",
+        "partition",
+        "base",
+        "pooled",
+        "search",
+        "memory",
+        "evaluate",
+        "respond",
+    } <= {name for name, kind in models.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
     for name, kind in models.items():
         TypeAdapter(kind).validate_python(parameters[name])
 
 
-@pytest.mark.parametrize("block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate"])
+@pytest.mark.parametrize(
+    "block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate"]
+)
 def test_a_misspelt_key_in_any_block_is_refused(project, block):
     given = context().params[block]
     with pytest.raises(ValidationError, match="Extra inputs"):
@@ -88,7 +103,9 @@ def test_a_misspelt_key_in_any_block_is_refused(project, block):
 
 
 def test_every_parameter_a_node_asks_for_is_in_yaml_and_every_block_is_used(project):
-    asked = {name.removeprefix("params:") for pipeline in project.values() for name in pipeline.inputs() if "params:" in name}
+    asked = {
+        name.removeprefix("params:") for pipeline in project.values() for name in pipeline.inputs() if "params:" in name
+    }
     assert asked == set(context().params)
 
 

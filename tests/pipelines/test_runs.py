@@ -42,7 +42,9 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_the_readme_promises(finished):
     data_root, printed = finished
     reporting = data_root / "08_reporting"
-    assert {"metrics.json", "report.html", "validation.html", "plots", "runs"} <= {file.name for file in reporting.iterdir()}
+    assert {"metrics.json", "report.html", "validation.html", "plots", "runs"} <= {
+        file.name for file in reporting.iterdir()
+    }
     assert set(metrics(data_root)["methods"]) == {"base", "pooled", "fixed_memory", "memory"}
     assert all(method in printed for method in ("base", "pooled", "fixed_memory", "memory"))
     assert "95 % bootstrap interval" in printed
@@ -54,7 +56,17 @@ def test_a_run_leaves_everything_the_readme_promises(finished):
 def test_metrics_have_the_contracts_schema(finished):
     found = metrics(finished[0])
     assert {"methods", "comparisons", "run"} <= found.keys()
-    expected = {"loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "own_best_share", "specificity_gap", "bytes_per_user"}
+    expected = {
+        "loss",
+        "perplexity",
+        "rouge1",
+        "rougeL",
+        "bleu",
+        "persona_f1",
+        "own_best_share",
+        "specificity_gap",
+        "bytes_per_user",
+    }
     assert expected <= found["methods"]["memory"].keys()
     assert all(score.keys() == {"mean", "low", "high", "n"} for score in found["methods"]["memory"].values())
     pairs = {(one["a"], one["b"]) for one in found["comparisons"]}
@@ -149,7 +161,9 @@ def test_stage_by_stage_is_the_same_as_all_at_once(finished, tmp_path):
         run(tmp_path / "data", "--pipelines", stage)
 
     assert metrics(tmp_path / "data") == metrics(finished[0])
-    ours, theirs = (json.loads((root / "06_models/memories.json").read_text()) for root in (tmp_path / "data", finished[0]))
+    ours, theirs = (
+        json.loads((root / "06_models/memories.json").read_text()) for root in (tmp_path / "data", finished[0])
+    )
     for file in ("shard-00000.safetensors", "shard-00001.safetensors"):
         assert (Path(ours["path"]) / file).read_bytes() == (Path(theirs["path"]) / file).read_bytes()
 

@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 SHAPES = {
     "tiny": Shape(layers=2, width=64, feed_forward=192, heads=4, vocabulary=512, from_words=0),
     "small": Shape(layers=4, width=128, feed_forward=384, heads=4, vocabulary=1024, from_words=30_000),
-    "medium": Shape(layers=4, width=256, feed_forward=768, heads=4, vocabulary=4096, from_words=600_000),
+    "medium": Shape(layers=4, width=192, feed_forward=512, heads=4, vocabulary=3072, from_words=400_000),
 }
 
 

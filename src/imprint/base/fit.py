@@ -58,7 +58,7 @@ def fit(
     for step, chosen in enumerate(plan, start=1):
         batch = collate(chosen, device=weights[0].device)
         loss = nats_per_row(model, batch).sum() / len(batch.label)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
         optimiser.step()
         schedule.step()

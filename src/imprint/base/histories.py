@@ -19,9 +19,7 @@ def users_of(index: Sequence[IndexRow], *roles: str) -> list[IndexRow]:
     return [row for row in index if row["role"] in roles]
 
 
-def read_histories(
-    table: pads.Dataset, users: Sequence[IndexRow], *splits: str
-) -> dict[str, list[Interaction]]:
+def read_histories(table: pads.Dataset, users: Sequence[IndexRow], *splits: str) -> dict[str, list[Interaction]]:
     """The rows of these splits for each of `users`, by user_id in their order; a user's rows are in time order."""
     histories: dict[str, list[Interaction]] = {str(user["user_id"]): [] for user in users}
     for row in _rows(table, histories, splits):
@@ -38,7 +36,7 @@ def all_rows(histories: Mapping[str, Sequence[Interaction]]) -> list[Interaction
 
 
 def background_rows(table: pads.Dataset, index: Sequence[IndexRow], enough: int) -> list[Interaction]:
-    """What the embedded base is trained on: the training rows of background users, or of all where those are too few."""
+    """What the embedded base learns from: training rows of background users, or of all where those are too few."""
     rows = all_rows(read_histories(table, users_of(index, "background"), "train"))
     return rows if len(rows) >= enough else all_rows(read_histories(table, index, "train"))
 

@@ -71,7 +71,9 @@ def prepare_base(
     if settings.path is not None:
         model, _ = load_pretrained(settings.path)
         return record_of(model, settings.path)
-    name = fingerprint(settings, seed, fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows))
+    name = fingerprint(
+        settings, seed, fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
+    )
     directory = workspace / f"base-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
@@ -124,7 +126,7 @@ def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise BaseModelError(
-            f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and a tokenizer "
+            f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and tokenizer "
             f"({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or a hub id this machine "
             "can reach; null trains the embedded default."
         ) from error

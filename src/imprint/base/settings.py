@@ -31,7 +31,9 @@ class EmbeddedSettings(BaseModel):
     )
     vocabulary: int | None = Field(default=None, ge=300, description="Tokens of the byte-level BPE; null follows size.")
     min_background_rows: int = Field(
-        default=2000, ge=0, description="With fewer background training rows than this, all users' training rows are used."
+        default=2000,
+        ge=0,
+        description="With fewer background training rows than this, all users' training rows are used.",
     )
     fit: FitSettings = Field(description="How it is trained.")
 

@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,11 +69,11 @@ def move_directory(finished: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         outgoing = _temporary(path)
-        os.replace(path, outgoing)
-        os.replace(finished, path)
+        path.replace(outgoing)
+        finished.replace(path)
         shutil.rmtree(outgoing)
     else:
-        os.replace(finished, path)
+        finished.replace(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imprint.data.suite import FABRICATED, check_names, checked_configs
 from imprint.data.tables import joined_batches, new_table, require_rows
-from imprint.errors import SettingsError, ValidationStopped
+from imprint.errors import QuarantineLimitError, SettingsError
 from imprint.provenance import fingerprint
 from imprint.schema import ingested_schema, interactions_schema, quarantine_schema
 
@@ -166,7 +166,7 @@ class Validation:
     """One pass over ingested batches: `clean()` streams the rows let through, `refuse` is given the quarantined ones.
 
     Memory is bounded by the largest input batch. `result()` may be asked at any time and is complete once `clean()`
-    is exhausted or has raised `ValidationStopped`.
+    is exhausted or has raised `QuarantineLimitError`.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Validation:
     def clean(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows let through, in `schema.interactions_schema()`, order untouched; use it once.
 
-        Raises `ValidationStopped` past the limit, and `RowsLostError` if the counts do not add up at the end.
+        Raises `QuarantineLimitError` past the limit, and `RowsLostError` if the counts do not add up at the end.
         """
         for group in joined_batches(self._batches, ingested_schema(), GROUP_ROWS, GROUP_BYTES):
             self.rows_in += group.num_rows
@@ -226,7 +226,7 @@ class Validation:
         self.stopped = True
         commonest = sorted(self._checks.report(), key=lambda check: -check["failed"])[:3]
         named = ", ".join(f"{check['check']}: {check['failed']}" for check in commonest if check["failed"])
-        raise ValidationStopped(
+        raise QuarantineLimitError(
             f"{self.rows_quarantined} of {self.rows_in} rows were quarantined "
             f"({self.rows_quarantined / self.rows_in:.1%}), past "
             f"validate.max_quarantined_share={limit}. Commonest checks failed: {named}. "
@@ -276,9 +276,9 @@ def run_validation(
     """Validate `batches` into two tables, at `clean` and `quarantine`, and return the result.
 
     The quarantine table's manifest carries the result under `validation`. When validation stops, the quarantine table
-    is written all the same (it is where to look), the clean table is not, and `ValidationStopped` is raised.
+    is written all the same (it is where to look), the clean table is not, and `QuarantineLimitError` is raised.
     """
-    stop: ValidationStopped | None = None
+    stop: QuarantineLimitError | None = None
     with new_table(quarantine, quarantine_schema()) as refused:
         validation = Validation(
             batches, suite, settings, refused.write, expected_rows=expected_rows, look_in=str(quarantine)
@@ -288,7 +288,7 @@ def run_validation(
                 for batch in validation.clean():
                     passed.write(batch)
                 require_rows("validate", validation.rows_in, passed.rows, refused.rows)
-        except ValidationStopped as error:
+        except QuarantineLimitError as error:
             stop = error
         refused.notes["validation"] = validation.result()
     if stop is not None:

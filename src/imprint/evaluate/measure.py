@@ -5,7 +5,8 @@ These functions take methods (`Personalizer`) and rows, and return plain records
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imprint.base.examples import Interaction
@@ -21,6 +22,9 @@ Row = TypeVar("Row")
 Rows = Mapping[str, Sequence[Interaction]]
 """Test rows by user_id."""
 
+USERS_AT_ONCE = 16
+"""Users whose queries are put to a method in one call: enough to fill its batches, few enough to see progress."""
+
 
 def spread(rows: Sequence[Row], count: int | None) -> list[Row]:
     """At most `count` rows, spread evenly from the first to the last: the same ones at every run."""
@@ -31,7 +35,9 @@ def spread(rows: Sequence[Row], count: int | None) -> list[Row]:
     return [rows[(2 * index + 1) * len(rows) // (2 * count)] for index in range(count)]
 
 
-def held_out_rows(table: pads.Dataset, index: Sequence[IndexRow], rows_per_user: int | None) -> dict[str, list[Interaction]]:
+def held_out_rows(
+    table: pads.Dataset, index: Sequence[IndexRow], rows_per_user: int | None
+) -> dict[str, list[Interaction]]:
     """At most `rows_per_user` test rows of every reported user; none for anybody else."""
     histories = read_histories(table, users_of(index, "reported"), "test")
     return {user_id: spread(rows, rows_per_user) for user_id, rows in histories.items()}
@@ -52,13 +58,22 @@ def answer_rows(
 ) -> list[dict[str, Any]]:
     """One record a test query: `method, user_id, record_id, query, reference, response`."""
     records = []
-    for user_id, mine in rows.items():
-        texts = method.respond([Question(row.user_id, row.query) for row in mine], max_new_tokens)
-        for row, text in zip(mine, texts, strict=True):
-            about = {"method": method.name, "user_id": user_id, "record_id": row.record_id}
+    for users in batched(rows, USERS_AT_ONCE):
+        asked = [row for user_id in users for row in rows[user_id]]
+        texts = method.respond([Question(row.user_id, row.query) for row in asked], max_new_tokens)
+        for row, text in zip(asked, texts, strict=True):
+            about = {"method": method.name, "user_id": row.user_id, "record_id": row.record_id}
             records.append({**about, "query": row.query, "reference": row.response, "response": text})
-        on_user()
+        for _ in users:
+            on_user()
     return records
+
+
+def batched(users: Iterable[str], count: int) -> Iterator[list[str]]:
+    """Users in lists of at most `count`."""
+    waiting = iter(users)
+    while chunk := list(islice(waiting, count)):
+        yield chunk
 
 
 def specificity_matrix(

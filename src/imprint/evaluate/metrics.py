@@ -153,7 +153,7 @@ class Specificity:
 
 
 def words(text: str, stop: frozenset[str] = STOP_WORDS) -> frozenset[str]:
-    """The set of lower-case `\\w+` tokens of `text` that are not in `stop`."""
+    r"""The set of lower-case `\w+` tokens of `text` that are not in `stop`."""
     return frozenset(re.findall(r"\w+", text.lower())) - stop
 
 

@@ -39,7 +39,11 @@ def answers(responses: Iterable[Record], histories: Mapping[str, Sequence[Intera
         texts = [row["response"] for row in rows]
         references = [row["reference"] for row in rows]
         overlap = [persona_f1(text, known[user_id]).f1 for text in texts]
-        values = {**rouge(texts, references), "bleu": bleu(texts, references), "persona_f1": sum(overlap) / len(overlap)}
+        values = {
+            **rouge(texts, references),
+            "bleu": bleu(texts, references),
+            "persona_f1": sum(overlap) / len(overlap),
+        }
         for metric, value in values.items():
             found[method][metric][user_id] = value
     return {method: dict(metrics) for method, metrics in found.items()}

@@ -89,7 +89,11 @@ def train_memories(
             on_user(done, len(histories))
         shards = {history.shard for history in histories}
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
-        facts = {"base_fingerprint": base.record.fingerprint, "config": config.model_dump(mode="json"), "seconds": seconds}
+        facts = {
+            "base_fingerprint": base.record.fingerprint,
+            "config": config.model_dump(mode="json"),
+            "seconds": seconds,
+        }
         manifest = write_store(directory, packs, facts)
         shutil.rmtree(parts, ignore_errors=True)
     kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "config", "seconds")}

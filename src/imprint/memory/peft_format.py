@@ -61,6 +61,8 @@ def export_peft(memory: Memory, sites: Sequence[Site], base_path: str, directory
         tensors[f"base_model.model.{name}.lora_B.weight"] = b.contiguous()
     config = peft_config(memory.config, sites, episodes=len(memory.episodes), path=base_path)
     config.inference_mode = True
-    with new_directory(directory, {"user_id": memory.user_id, "base_fingerprint": memory.base_fingerprint}) as temporary:
+    with new_directory(
+        directory, {"user_id": memory.user_id, "base_fingerprint": memory.base_fingerprint}
+    ) as temporary:
         config.save_pretrained(str(temporary))
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -13,4 +13,6 @@ class MemorySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_rows: int = Field(default=16, ge=1, description="Rows in one training step of one user.")
-    fixed_config: MemoryConfig = Field(description="The config of the method fixed_memory: one for all, never searched.")
+    fixed_config: MemoryConfig = Field(
+        description="The config of the method fixed_memory: one for all, never searched."
+    )

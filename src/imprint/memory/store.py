@@ -106,7 +106,8 @@ def _index_row(
     first = min(place["data_offsets"][0] for place in places.values())
     last = max(place["data_offsets"][1] for place in places.values())
     tensors = {
-        name: {"shape": place["shape"], "at": place["data_offsets"][0] - first} for name, place in sorted(places.items())
+        name: {"shape": place["shape"], "at": place["data_offsets"][0] - first}
+        for name, place in sorted(places.items())
     }
     stream.seek(start + first)
     content = stream.read(last - first)
@@ -132,8 +133,8 @@ class MemoryStore:
         manifest = read_manifest(directory)
         if manifest is None:
             raise UnfinishedStoreError(
-                f"memory store {directory} has no manifest.json: it was never finished. Next: run the inject stage again; "
-                "it takes up the users that were done."
+                f"memory store {directory} has no manifest.json: it was never finished. "
+                "Next: run the inject stage again, which takes up the users that were done."
             )
         self.directory = directory
         self.manifest = manifest

@@ -83,8 +83,8 @@ def _train(
 ) -> Trained:
     if len(examples) < config.n_memories:
         raise MemoryConfigError(
-            f"n_memories: {config.n_memories} episodes asked for user {user_id}, who has {len(examples)} training rows; "
-            f"next: ask for at most {len(examples)}."
+            f"n_memories: {config.n_memories} episodes asked for user {user_id}, who has {len(examples)} rows. "
+            f"Next: ask for at most {len(examples)}."
         )
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
     model = _peft_model(base, config)

@@ -1,6 +1,6 @@
 """A memory in memory: per episode and site the two factors of a LoRA, and what they do to the base's weights.
 
-    h' = W h + Σ_k alpha_ratio · B_k A_k h        A_k [rank, in], B_k [out, rank], B_k = 0 at the start
+h' = W h + Σ_k alpha_ratio · B_k A_k h        A_k [rank, in], B_k [out, rank], B_k = 0 at the start
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from imprint.base.load import BaseModelInUse
@@ -91,17 +92,17 @@ def remembering(base: BaseModelInUse, memory: Memory) -> Iterator[None]:
     kept: dict[str, torch.Tensor] = {}
     try:
         for name, update in site_updates(memory).items():
-            weight = base.model.get_submodule(name).weight
+            weight = base.model.get_parameter(f"{name}.weight")
             kept[name] = weight.data
             # a new tensor, so that restoring is a pointer and not an arithmetic inverse
             weight.data = weight.data + (update.T if sites[name].transposed else update).to(weight.data)
         yield
     finally:
         for name, data in kept.items():
-            base.model.get_submodule(name).weight.data = data
+            base.model.get_parameter(f"{name}.weight").data = data
 
 
 def cut_into_episodes(rows: Sequence[Row], count: int) -> list[Sequence[Row]]:
     """`rows` in time order as `count` contiguous stretches whose lengths differ by at most one."""
     bounds = [len(rows) * index // count for index in range(count + 1)]
-    return [rows[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [rows[start:stop] for start, stop in pairwise(bounds)]

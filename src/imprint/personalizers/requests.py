@@ -72,9 +72,9 @@ def answer(method: Personalizer, requests: Sequence[Request], max_new_tokens: in
 
 def _parse(content: bytes) -> dict[str, Any]:
     asked = json.loads(content.decode())  # both failures are ValueErrors
-    if not isinstance(asked, dict):
-        raise ValueError(f"not a JSON object; next: write it as {EXAMPLE}.")  # noqa: TRY004 (one refusal, one type)
-    return asked
+    if isinstance(asked, dict):
+        return asked
+    raise ValueError(f"not a JSON object; next: write it as {EXAMPLE}.")
 
 
 def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[str], str]) -> Question:

@@ -5,6 +5,7 @@ Every trial of every study trains the same pilots on the same rows, so a trial i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from imprint.provenance import fingerprint
 from imprint.search.journal import Journal, Trial
 from imprint.search.objective import Pilot, evaluate_config
 from imprint.search.settings import SearchSettings
-from imprint.search.study import Asked, Study
+from imprint.search.study import Study
 
 
 class SearchResult(BaseModel):
@@ -65,7 +66,9 @@ def search_population(
         while study.remaining(budget) > 0:
             asked = study.ask()
             study.tell(asked, **evaluate(asked.config))
-            on_trial(done + budget - study.remaining(budget), settings.trials + random_trials + 1, best=_best(study.trials))
+            on_trial(
+                done + budget - study.remaining(budget), settings.trials + random_trials + 1, best=_best(study.trials)
+            )
         studies[sampler] = study.trials
         done += budget
     studies["fixed"] = _fixed(Journal(directory / "fixed.jsonl"), memory.fixed_config, evaluate)
@@ -84,8 +87,8 @@ def _evaluator(
         try:
             losses = evaluate_config(base, pilots, config, seed, batch_rows)
             value = sum(losses.values()) / len(losses)
-            if value != value or value == float("inf"):
-                raise NotEnoughDataError(f"objective value {value}: training diverged")  # noqa: TRY301
+            if not math.isfinite(value):
+                raise NotEnoughDataError(f"objective value {value}: training diverged")
         except (ImprintError, RuntimeError, ArithmeticError) as error:
             failed = f"{type(error).__name__}: {error}"
             return {"status": "failed", "error": failed, "seconds": time.perf_counter() - started}
@@ -100,9 +103,7 @@ def _evaluator(
     return evaluate
 
 
-def _fixed(
-    journal: Journal, config: MemoryConfig, evaluate: Callable[[MemoryConfig], dict[str, Any]]
-) -> list[Trial]:
+def _fixed(journal: Journal, config: MemoryConfig, evaluate: Callable[[MemoryConfig], dict[str, Any]]) -> list[Trial]:
     if not journal.trials:
         outcome = evaluate(config)
         journal.append(Trial(study="fixed", tid=0, values={}, config=config.model_dump(mode="json"), **outcome))

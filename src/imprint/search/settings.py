@@ -16,7 +16,9 @@ class SpaceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layer_groups: int = Field(default=4, ge=1, le=MAX_GROUPS, description="Groups of layers with a rank each.")
-    ranks: tuple[int, ...] = Field(default=RANKS, min_length=1, description="Ranks a group may take; 0 is no memory there.")
+    ranks: tuple[int, ...] = Field(
+        default=RANKS, min_length=1, description="Ranks a group may take; 0 is no memory there."
+    )
     targets: tuple[tuple[Target, ...], ...] = Field(
         default=(("down",), ("up", "down"), ("gate", "up", "down")), min_length=1, description="Sets of linears."
     )

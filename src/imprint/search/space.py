@@ -1,4 +1,4 @@
-"""The search space as hyperopt sees it: the only module that builds `hp` nodes, and the only way back to our configs."""
+"""The search space as hyperopt sees it: the only module that builds `hp` nodes, and the way back to our configs."""
 
 from __future__ import annotations
 

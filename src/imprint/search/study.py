@@ -88,7 +88,9 @@ class Study:
         seed = seed_for(self.seed, self.name, tid) % 2**32
         (document,) = suggest([tid], self._domain, self._hyperopt_trials(), seed)
         values = document["misc"]["vals"]
-        return {label: [getattr(one, "item", lambda one=one: one)() for one in value] for label, value in values.items()}
+        return {
+            label: [getattr(one, "item", lambda one=one: one)() for one in value] for label, value in values.items()
+        }
 
     def _hyperopt_trials(self) -> Any:
         from hyperopt import JOB_STATE_DONE, Trials

@@ -1,8 +1,8 @@
 """How interactions become token ids."""
 
 import pytest
-
 from toys import WORDS, invented_rows
+
 from imprint.base.examples import Encoder, Interaction, collate, length_buckets
 from imprint.errors import BaseModelError
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from toys import invented_rows, tiny_model
+
 from imprint.base.embedded import SHAPES, save_model, shape_for
 from imprint.base.load import BaseRecord, fingerprint_of_model, load_base, prepare_base
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from toys import in_use, invented_rows, tiny_model
+
 from imprint.base.examples import collate
 from imprint.base.fit import batches, fit
 from imprint.base.loss import mean_loss, nats_per_row, score

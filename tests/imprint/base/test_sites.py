@@ -42,7 +42,9 @@ def test_gpt2_keeps_its_weights_transposed(base):
 
 
 def test_a_family_without_a_map_is_refused_by_name():
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=64))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=64)
+    )
 
-    with pytest.raises(BaseModelError, match="'bloom'.*FAMILIES"):
+    with pytest.raises(BaseModelError, match=r"'bloom'.*FAMILIES"):
         sites_of(model)

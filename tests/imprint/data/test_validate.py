@@ -16,7 +16,7 @@ from imprint.data.atomic import read_manifest
 from imprint.data.suite import FABRICATED, load_suite
 from imprint.data.tables import read_batches
 from imprint.data.validate import ValidateSettings, Validation, run_validation
-from imprint.errors import RowsLostError, SettingsError, StoreError, ValidationStopped
+from imprint.errors import QuarantineLimitError, RowsLostError, SettingsError, StoreError
 from imprint.schema import ingested_schema, interactions_schema
 
 SUITE = load_suite(Path(__file__).parents[3] / "conf" / "base" / "expectations" / "interactions.json")
@@ -184,7 +184,7 @@ def test_an_empty_input_makes_empty_tables(tmp_path: Path) -> None:
 
 
 def test_past_the_limit_the_run_stops_and_the_quarantine_stays(tmp_path: Path) -> None:
-    with pytest.raises(ValidationStopped) as stop:
+    with pytest.raises(QuarantineLimitError) as stop:
         run([table(good_and_bad(70, 30))], tmp_path, USERS)
     for part in ("30 of 100", "30.0%", "=0.2", f"{NOT_NULL}(user_id): 30", str(tmp_path / "quarantine"), "or raise"):
         assert part in str(stop.value)
@@ -211,7 +211,7 @@ def test_refusals_gathered_in_one_batch_do_not_stop_a_good_input(
 
 
 def test_everything_quarantined_stops_even_a_small_input(tmp_path: Path) -> None:
-    with pytest.raises(ValidationStopped, match="3 of 3"):
+    with pytest.raises(QuarantineLimitError, match="3 of 3"):
         run([table(good_and_bad(0, 3))], tmp_path, USERS)
 
 
@@ -225,7 +225,7 @@ def test_with_the_rows_expected_it_stops_as_soon_as_it_is_sure(tmp_path: Path, m
             asked += 1
             yield table(good_and_bad(0, 100))
 
-    with pytest.raises(ValidationStopped, match="300 of 300"):
+    with pytest.raises(QuarantineLimitError, match="300 of 300"):
         run(stream(), tmp_path, USERS, expected=1000)
     assert asked == 3
 

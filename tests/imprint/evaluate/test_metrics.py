@@ -46,7 +46,7 @@ def test_p_cover_without_history_is_zero() -> None:
 
 
 def test_words_ignore_case_and_punctuation_and_drop_the_pieces_of_contractions() -> None:
-    """The stop list knows what `\\w+` leaves of "don't"."""
+    r"""The stop list knows what `\w+` leaves of "don't"."""
     assert words("I don't like TEA, Tea!") == {"like", "tea"}
 
 

@@ -63,7 +63,7 @@ def test_targets_the_family_does_not_have_are_left_out_and_none_at_all_is_refuse
 
 
 def test_the_parameter_count_is_the_formula_of_the_methods_page():
-    """methods 1.4: per unit of rank and layer 3 · (d + d_ff); SmolLM2-135M has 6,336."""
+    """Methods 1.4: per unit of rank and layer 3 · (d + d_ff); SmolLM2-135M has 6,336."""
     from imprint.base.sites import Site
 
     def site(layer, target, width_in, width_out):

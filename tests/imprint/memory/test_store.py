@@ -23,7 +23,9 @@ CONFIG = MemoryConfig(
 @pytest.fixture
 def memories(base):
     users = ("u2", "u1", "u3")
-    return [train_memory(base, user, base.encoder.examples(invented_rows(user, 12)), CONFIG, 1).memory for user in users]
+    return [
+        train_memory(base, user, base.encoder.examples(invented_rows(user, 12)), CONFIG, 1).memory for user in users
+    ]
 
 
 @pytest.fixture
@@ -142,7 +144,9 @@ def test_an_export_carries_its_manifest_and_files_have_pefts_names(llama, tmp_pa
     memory = train_memory(llama, "u1", llama.encoder.examples(invented_rows("u1", 12)), CONFIG, 1).memory
     export_peft(memory, llama.sites, "base", tmp_path / "exported")
 
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= {file.name for file in (tmp_path / "exported").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {
+        file.name for file in (tmp_path / "exported").iterdir()
+    }
     manifest = read_manifest(tmp_path / "exported")
     assert manifest["base_fingerprint"] == llama.record.fingerprint
 

@@ -21,7 +21,9 @@ SETTINGS = SearchSettings(
 @pytest.fixture
 def pilots(llama):
     encode = llama.encoder.examples
-    return [Pilot(user, encode(invented_rows(user, 12)), encode(invented_rows(user, 4, seed=1))) for user in ("u1", "u2")]
+    return [
+        Pilot(user, encode(invented_rows(user, 12)), encode(invented_rows(user, 4, seed=1))) for user in ("u1", "u2")
+    ]
 
 
 def without_clock(trials):

@@ -75,18 +75,26 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(tmp_path):
     study = study_in(tmp_path)
     for number in range(8):
         asked = study.ask()
-        outcome = {"status": "failed", "error": "out of memory"} if number % 2 else {"status": "ok", "objective_value": 1.0}
+        outcome = (
+            {"status": "failed", "error": "out of memory"} if number % 2 else {"status": "ok", "objective_value": 1.0}
+        )
         study.tell(asked, **outcome)
 
-    assert [trial.status for trial in Journal(study.journal.path).trials if trial.status != "refused"] == ["ok", "failed"] * 4
+    assert [trial.status for trial in Journal(study.journal.path).trials if trial.status != "refused"] == [
+        "ok",
+        "failed",
+    ] * 4
 
 
 def test_tpe_beats_random_search_at_equal_budget(tmp_path):
     """The median over seeds of the best of 40 trials on a toy objective with a known optimum."""
 
     def best(sampler, seed):
-        return min(trial.objective_value for trial in run(study_in(tmp_path / f"{sampler}{seed}", seed, sampler), 40)
-                   if trial.objective_value is not None)
+        return min(
+            trial.objective_value
+            for trial in run(study_in(tmp_path / f"{sampler}{seed}", seed, sampler), 40)
+            if trial.objective_value is not None
+        )
 
     seeds = range(5)
     assert statistics.median(best("tpe", s) for s in seeds) < statistics.median(best("random", s) for s in seeds)
@@ -123,8 +131,15 @@ def test_a_space_that_hyperopt_would_accept_in_silence_is_refused(given, says):
 
 def test_a_space_of_invalid_configs_ends_with_the_next_step(tmp_path, monkeypatch):
     study = study_in(tmp_path, space=SpaceSettings(layer_groups=1, ranks=(0, 1)))
-    monkeypatch.setattr(Study, "_propose", lambda self, tid: {"rank_0": [0]} | {label: [0] for label in (
-        "targets", "alpha_ratio", "n_memories", "epochs")} | {"learning_rate": [1e-3]})
+    monkeypatch.setattr(
+        Study,
+        "_propose",
+        lambda self, tid: (
+            {"rank_0": [0]}
+            | {label: [0] for label in ("targets", "alpha_ratio", "n_memories", "epochs")}
+            | {"learning_rate": [1e-3]}
+        ),
+    )
 
     with pytest.raises(SettingsError, match="allow more ranks above 0"):
         study.ask()
