@@ -34,7 +34,10 @@ def test_the_tree_in_the_readme_is_the_repository():
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (README.replace("  fit.py ", "  fitt.py ", 1), "fitt.py is in the tree and not in the repository"),
+        (
+            README.replace("  fit.py ", "  fitt.py ", 1),
+            "src/imprint/base/fitt.py is in the tree and not in the repository",
+        ),
         (README.replace("  fit.py ", "  fitt.py ", 1), "src/imprint/base/fit.py is missing from the tree"),
         (re.sub(r"(\n +fit\.py) .*", r"\1", README), "src/imprint/base/fit.py has no description"),
     ],

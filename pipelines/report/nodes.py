@@ -34,6 +34,7 @@ def write_report(
     validation_result: dict[str, Any],
     ingest_report: dict[str, Any],
     pooled_model: dict[str, Any],
+    search_result: dict[str, Any],
 ) -> str:
     """The one-file report."""
     from imprint.evaluate.per_user import side_by_side
@@ -49,6 +50,7 @@ def write_report(
         validation=validation_result,
         ingest=ingest_report,
         base=pooled_model,
+        search=search_result,
     )
 
 

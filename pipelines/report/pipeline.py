@@ -26,6 +26,7 @@ def create_pipeline() -> Pipeline:
                     "validation_result",
                     "ingest_report",
                     "pooled_model",
+                    "search_result",
                 ],
                 "report",
                 name="write_report",

@@ -31,9 +31,14 @@ def context(env=None, **runtime):
         return session.load_context()
 
 
+def written(env=None):
+    """The parameters as YAML has them, before any model reads them."""
+    return context(env).config_loader["parameters"]
+
+
 def parameter_models(project):
     """The pydantic model of every parameter block that a node asks for."""
-    found = TypeExtractor().extract_types_from_pipelines(project)
+    found = TypeExtractor(project).extract_types_from_pipelines()
     return {name.removeprefix("params:"): kind for name, kind in found.items()}
 
 
@@ -76,7 +81,7 @@ def test_every_catalog_entry_can_be_made(project):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_environment_gives_parameters_that_every_model_accepts(project, env):
     models = parameter_models(project)
-    parameters = context(env).params
+    parameters = written(env)
     assert {
         "corpus",
         "ingest",
@@ -97,7 +102,7 @@ def test_every_environment_gives_parameters_that_every_model_accepts(project, en
     "block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate"]
 )
 def test_a_misspelt_key_in_any_block_is_refused(project, block):
-    given = context().params[block]
+    given = written()[block]
     with pytest.raises(ValidationError, match="Extra inputs"):
         TypeAdapter(parameter_models(project)[block]).validate_python({**given, "misspelt": 1})
 
@@ -106,12 +111,12 @@ def test_every_parameter_a_node_asks_for_is_in_yaml_and_every_block_is_used(proj
     asked = {
         name.removeprefix("params:") for pipeline in project.values() for name in pipeline.inputs() if "params:" in name
     }
-    assert asked == set(context().params)
+    assert asked == set(written())
 
 
 def test_yaml_teaches_every_key_and_no_default_hides_from_it(project):
     """A value a person may change is in conf/base: every field of every model has its key there."""
-    parameters = context().params
+    parameters = written()
     for name, kind in parameter_models(project).items():
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             assert missing_keys(kind, parameters[name], name) == []

@@ -73,6 +73,7 @@ def render_report(
     ingest: Record | None = None,
     base: Record | None = None,
     run: Record | None = None,
+    search: Record | None = None,
 ) -> str:
     """The whole page. What is empty or None is named as missing; `run` defaults to the conditions in `metrics`.
 
@@ -103,6 +104,7 @@ def render_report(
         figures=_figures(trials, scores, specificity),
         trial_counts=_trial_counts(trials),
         top_trials=ranked[:TOP_TRIALS],
+        chosen=search,
         examples=[("Largest gains", best), ("Largest losses, or smallest gains", worst)],
         conditions=flattened(conditions),
     )

@@ -196,8 +196,9 @@ def _terminal_cell(cell: Cell | None) -> Text:
     from rich.text import Text
 
     if cell is None:
-        return Text("")
-    return Text(cell.mean, style="bold" if cell.best else "").append(f"\n{cell.interval}", style="dim not bold")
+        return Text("not measured", style="dim")
+    interval = cell.interval.replace(" to ", " – ")  # fits a narrow column
+    return Text(cell.mean, style="bold" if cell.best else "").append(f"\n{interval}", style="dim not bold")
 
 
 def ranked_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -208,3 +208,26 @@ def test_conditions_are_flattened_without_losing_any() -> None:
         ("code.commit", "not known"),
         ("tags", "a, b"),
     ]
+
+
+def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_not_used(evaluation: Make) -> None:
+    given = evaluation({"base": 2.6, "pooled": 2.4, "memory": 1.9})
+    config = {
+        "ranks": [4],
+        "targets": ["down"],
+        "alpha_ratio": 2.0,
+        "n_memories": 1,
+        "learning_rate": 1e-3,
+        "epochs": 2,
+    }
+    trial = {"status": "ok", "trainable_parameters": 10, "config": config, "seconds": 1.0, "error": None}
+    tpe = {**trial, "study": "tpe", "tid": 3, "objective_value": 2.0}
+    luckier = {**trial, "study": "random", "tid": 5, "objective_value": 1.5}
+
+    def shown(trials: list[dict[str, Any]]) -> str:
+        page = render_report(given["metrics"], trials=trials, search={**tpe, "config": config})
+        return " ".join(page.split())
+
+    assert "best config that TPE found, its trial 3" in shown([tpe])
+    assert "found a better one" not in shown([tpe])
+    assert "Random search found a better one, its trial 5" in shown([tpe, luckier])
