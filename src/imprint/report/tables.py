@@ -211,8 +211,10 @@ def finished_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
     return [trial for trial in trials if trial["status"] == "ok" and trial["objective_value"] is not None]
 
 
-def config_in_words(config: Mapping[str, Any]) -> str:
+def config_in_words(config: Mapping[str, Any] | None) -> str:
     """A memory config as one sentence part: "rank 8 in layer groups 3 to 4 of 4, none below; down; …"."""
+    if config is None:
+        return "no valid config"  # a refused trial has none
     parts = [_ranks_in_words(config["ranks"])] if config.get("ranks") else []
     if config.get("targets"):
         parts.append("on " + " and ".join(str(target) for target in config["targets"]))
