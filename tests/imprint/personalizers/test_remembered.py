@@ -1,0 +1,90 @@
+"""Methods that answer for a user: mixed batches, and never a neighbour's memory."""
+
+import json
+from functools import partial
+
+import pytest
+from toys import invented_rows
+
+from imprint.base.examples import Interaction
+from imprint.base.loss import mean_loss
+from imprint.data.pseudonyms import pseudonym
+from imprint.errors import CorpusError, UnknownUserError
+from imprint.memory.config import MemoryConfig
+from imprint.memory.store import MemoryStore, write_store
+from imprint.memory.trainer import train_memory
+from imprint.personalizers.protocol import Question
+from imprint.personalizers.remembered import Remembered
+from imprint.personalizers.requests import answer, read_requests
+from imprint.personalizers.unpersonalised import Unpersonalised
+
+CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=4)
+KEY = b"key of the tests"
+known_as = partial(pseudonym, KEY, "toys")
+USERS = tuple(known_as(name) for name in ("ann", "bob", "cleo"))
+
+
+@pytest.fixture
+def method(llama, tmp_path):
+    memories = [train_memory(llama, u, llama.encoder.examples(invented_rows(u, 30)), CONFIG, 1).memory for u in USERS]
+    write_store(tmp_path / "store", {0: memories}, {})
+    return Remembered("memory", llama, MemoryStore(tmp_path / "store"))
+
+
+def test_a_mixed_batch_is_what_each_user_gets_alone(method):
+    rows = [row for rows in zip(*(invented_rows(user, 4, seed=1) for user in USERS), strict=True) for row in rows]
+
+    together = method.score(rows)
+    texts = method.respond([Question(row.user_id, row.query) for row in rows], 6)
+
+    for row, scored, text in zip(rows, together, texts, strict=True):
+        assert method.score([row])[0].nats == pytest.approx(scored.nats, rel=1e-5)
+        assert method.respond([Question(row.user_id, row.query)], 6) == [text]
+
+
+def test_a_users_own_memory_is_used_and_not_a_neighbours(method, llama):
+    own = invented_rows(USERS[0], 12, seed=1)
+
+    mine = mean_loss(method.score(own))
+
+    assert mine == pytest.approx(mean_loss(method.score_as(USERS[0], own)))
+    assert mine < mean_loss(method.score_as(USERS[1], own))
+    assert mine < mean_loss(Unpersonalised("base", llama).score(own))
+
+
+def test_an_unknown_user_is_an_error_and_never_the_bare_base(method):
+    with pytest.raises(UnknownUserError, match="'nobody'"):
+        method.score([Interaction("nobody", "r", "apple", "river")])
+    with pytest.raises(UnknownUserError, match="'nobody'"):
+        method.respond([Question(USERS[0], "apple"), Question("nobody", "apple")], 4)
+
+
+def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, tmp_path):
+    file = tmp_path / "requests.jsonl"
+    good = [{"user": "ann", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
+    bad = [
+        b'{"user": "dora", "query": "apple"}',
+        b"{half a line",
+        b"\xff\xfe",
+        b'["a list"]',
+        b'{"user": "ann"}',
+        b'{"user": "ann", "query": 7}',
+        b'{"query": "apple"}',
+        b'{"user": "ann", "user_id": "u", "query": "apple"}',
+        b"",
+    ]
+    file.write_bytes(b"\n".join([json.dumps(good[0]).encode(), *bad, json.dumps(good[1]).encode()]))
+
+    requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), known_as)
+    answered = answer(method, requests, 4)
+
+    assert [(row["line"], row["user_id"]) for row in answered] == [(1, USERS[0]), (11, USERS[1])]
+    assert [row["line"] for row in refused] == list(range(2, 11))
+    assert refused[0]["user"] == "dora"
+    assert "'dora' has no memory" in refused[0]["error"]
+    assert all(row["error"] for row in refused)
+
+
+def test_no_requests_file_says_what_one_looks_like(tmp_path, method):
+    with pytest.raises(CorpusError, match=r'respond\.requests.*"query"'):
+        read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), known_as)
