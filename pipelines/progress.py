@@ -1,6 +1,6 @@
 """Progress bars with rates and time left, for library functions that report through a callback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -9,14 +9,8 @@ def bar(title: str, unit: str) -> Callable[..., None]:
     state: dict[str, Any] = {}
 
     def advance(done: int, total: int, **figures: Any) -> None:
-        import sys
-
-        from tqdm import tqdm
-
         if "bar" not in state:
-            # a terminal is redrawn often; a log file gets a line every ten seconds
-            interval = 0.2 if sys.stderr.isatty() else 10
-            state["bar"] = tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
+            state["bar"] = _drawn(title, unit, total)
         drawn = state["bar"]
         drawn.update(done - drawn.n)
         if figures:
@@ -37,3 +31,21 @@ def counter(title: str, unit: str, total: int) -> Callable[[], None]:
         draw(state["done"], total)
 
     return advance
+
+
+def rows(batches: Iterable[Any], title: str, total: int | None) -> Iterator[Any]:
+    """The same record batches, with a bar over their rows; without `total` it shows the rate alone."""
+    with _drawn(title, "row", total) as drawn:
+        for batch in batches:
+            drawn.update(batch.num_rows)
+            yield batch
+
+
+def _drawn(title: str, unit: str, total: int | None) -> Any:
+    import sys
+
+    from tqdm import tqdm
+
+    # a terminal is redrawn often; a log file gets a line every ten seconds
+    interval = 0.2 if sys.stderr.isatty() else 10
+    return tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from imprint.corpora.settings import CorpusSettings
 from imprint.data.ingest import IngestSettings
+from pipelines import progress
 
 
 def ingest_corpus(
@@ -18,7 +19,7 @@ def ingest_corpus(
     from imprint.schema import ingested_schema
 
     opened = open_corpus(corpus)  # refuses a corpus that is not what it was said to be, before any work
-    rows, report = ingest_rows(opened, ingest, load_key(pseudonym_key, corpus.format), spool)
+    rows, report = ingest_rows(opened, ingest, load_key(pseudonym_key, corpus.format), spool, progress.rows)
     table = spool / "ingested"
     write_table(table, rows, ingested_schema())
     return table, report

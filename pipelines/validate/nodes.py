@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from imprint.data.validate import ValidateSettings
+from pipelines import progress
 
 
 def validate_interactions(
@@ -13,8 +14,9 @@ def validate_interactions(
     from imprint.data.validate import run_validation
 
     clean, quarantine = spool / "interactions", spool / "quarantine"
+    batches = progress.rows(ingested, "validate", ingested.rows)
     result = run_validation(
-        ingested, interaction_expectations, validate, clean=clean, quarantine=quarantine, expected_rows=ingested.rows
+        batches, interaction_expectations, validate, clean=clean, quarantine=quarantine, expected_rows=ingested.rows
     )
     return clean, quarantine, result
 

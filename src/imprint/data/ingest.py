@@ -8,7 +8,7 @@ by the leading hex digits of the pseudonym and sorted one file at a time, so mem
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from imprint.schema import ingested_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    Watch = Callable[[Iterable[pa.RecordBatch], str, int | None], Iterable[pa.RecordBatch]]
 
 BATCH_ROWS = 4096
 _HEX_DIGITS = 4  # of the pseudonym, that choose the bucket
@@ -39,14 +41,22 @@ class IngestSettings(BaseModel):
     buckets: int = Field(16, ge=1, le=4096, description="Spill files; memory holds one of them at a time.")
 
 
+def unwatched(batches: Iterable[pa.RecordBatch], title: str, rows: int | None) -> Iterable[pa.RecordBatch]:
+    """The batches as they are: what a caller who draws a progress bar gives something else for."""
+    return batches
+
+
 def ingest(
-    corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path
+    corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path, watch: Watch = unwatched
 ) -> tuple[Iterator[pa.RecordBatch], dict[str, Any]]:
     """The corpus as record batches in `schema.ingested_schema()`, and a report that is complete after the last batch.
 
     Rows come sorted by user_id, rows without user last in the first bucket. `order` counts from 0 within a user: by
     time, rows without time last, ties in source order; null without user. No user is split over two batches.
     Spill files live in a folder inside `workspace` that is removed at the end, on errors too.
+
+    `watch(batches, title, rows)` is put around every long pass and yields the same batches; `rows` is their number
+    where it is known by then.
 
     The report: corpus, rows_read, rows_written, unreadable, without_user, users, masked_mentions, kinds (what the
     reader counted). Raises `RowsLostError` if a row went missing on the way.
@@ -61,17 +71,17 @@ def ingest(
         "masked_mentions": 0,
         "kinds": {},
     }
-    return _batches(corpus, settings, key, workspace, report), report
+    return _batches(corpus, settings, key, workspace, report, watch), report
 
 
 def _batches(
-    corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path, report: dict[str, Any]
+    corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path, report: dict[str, Any], watch: Watch
 ) -> Iterator[pa.RecordBatch]:
-    masker = _learnt_masker(corpus) if settings.mask_names else None
+    masker, seen = _learnt_masker(corpus, watch) if settings.mask_names else (None, None)
     workspace.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ingest-", dir=workspace) as folder:
         files = [Path(folder) / f"{bucket:04d}.arrow" for bucket in range(settings.buckets)]
-        _spill(corpus, key, masker, files, report)
+        _spill(watch(corpus.batches(), "ingest", seen), corpus.name, key, masker, files, report)
         for file in files:
             for batch in _sorted_bucket(file, report):
                 report["rows_written"] += batch.num_rows
@@ -85,27 +95,35 @@ def _batches(
         )
 
 
-def _learnt_masker(corpus: Corpus) -> Masker:
-    """Two passes: whom to mask, and which of those names are ordinary words.
+def _learnt_masker(corpus: Corpus, watch: Watch) -> tuple[Masker, int]:
+    """Two passes: whom to mask, and which of those names are ordinary words; and the rows there are.
 
     Only responses are read, for in a dialogue each query is another row's response.
     """
-    masker = Masker(corpus.user_names())
-    for batch in corpus.batches():
+    masker, rows = Masker(corpus.user_names()), 0
+    for batch in watch(corpus.batches(), "ingest: names in text", None):
         for text in batch.column("response").to_pylist():
             if text:
                 masker.learn(text)
-    return masker
+        rows += batch.num_rows
+    return masker, rows
 
 
-def _spill(corpus: Corpus, key: bytes, masker: Masker | None, files: list[Path], report: dict[str, Any]) -> None:
+def _spill(
+    batches: Iterable[pa.RecordBatch],
+    corpus: str,
+    key: bytes,
+    masker: Masker | None,
+    files: list[Path],
+    report: dict[str, Any],
+) -> None:
     import pyarrow as pa
 
     schema = _spill_schema()
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_file(file, schema)) for file in files]
-        for raw in corpus.batches():
-            batch = _pseudonymised(raw, corpus.name, key, masker, report["rows_read"])
+        for raw in batches:
+            batch = _pseudonymised(raw, corpus, key, masker, report["rows_read"])
             report["rows_read"] += batch.num_rows
             report["unreadable"] += batch.num_rows - batch.column("problem").null_count
             report["without_user"] += batch.column("user_id").null_count
