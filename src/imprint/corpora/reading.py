@@ -105,19 +105,22 @@ class Corpus:
 
 
 def batch_of(rows: list[RawRow]) -> pa.RecordBatch:
-    """`rows` as one record batch in `schema.raw_schema()`, texts cleaned by `clean_text`."""
+    """`rows` as one record batch in `schema.raw_schema()`, texts with one kind of newline.
+
+    Control characters stay: what a reader does not take for mark-up, validation quarantines.
+    """
     import pyarrow as pa
 
     columns: dict[str, list[object]] = {
         "user": [known_user(row.user) for row in rows],
-        "source_id": [clean_text(row.source_id) for row in rows],
+        "source_id": [_one_newline(row.source_id) for row in rows],
         "where": [row.where for row in rows],
-        "task": [clean_text(row.task) for row in rows],
+        "task": [_one_newline(row.task) for row in rows],
         "time": [row.time for row in rows],
-        "query": [_cleaned(row.query) for row in rows],
-        "response": [_cleaned(row.response) for row in rows],
-        "persona": [None if row.persona is None else [clean_text(line) for line in row.persona] for row in rows],
-        "attributes": [[(name, clean_text(value)) for name, value in row.attributes.items()] for row in rows],
+        "query": [_text(row.query) for row in rows],
+        "response": [_text(row.response) for row in rows],
+        "persona": [None if row.persona is None else [_one_newline(line) for line in row.persona] for row in rows],
+        "attributes": [[(name, _one_newline(value)) for name, value in row.attributes.items()] for row in rows],
         "problem": [row.problem for row in rows],
     }
     schema = raw_schema()
@@ -126,17 +129,19 @@ def batch_of(rows: list[RawRow]) -> pa.RecordBatch:
 
 
 def clean_text(text: str) -> str:
-    r"""`text` with `\n` as its only newline, without control characters other than newline and tab.
+    """`text` without control characters other than newline and tab: for formats in which they are mere mark-up."""
+    return _UNWANTED.sub("", _one_newline(text))
 
-    Lone surrogates, which no UTF-8 file can hold, become U+FFFD.
-    """
+
+def _one_newline(text: str) -> str:
+    r"""`text` with `\n` as its only newline; lone surrogates, which no UTF-8 file can hold, become U+FFFD."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _SURROGATE.sub("\ufffd", _UNWANTED.sub("", text))
+    return _SURROGATE.sub("\ufffd", text)
 
 
-def _cleaned(text: str | None) -> str | None:
-    return None if text is None else clean_text(text)
+def _text(text: str | None) -> str | None:
+    return None if text is None else _one_newline(text)
 
 
 def known_user(user: str | None) -> str | None:

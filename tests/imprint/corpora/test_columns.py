@@ -143,10 +143,10 @@ class TestJsonLines:
         assert {row["user"] for row in rows} == {"7"}
         assert {row["source_id"] for row in rows} == {"7"}
 
-    def test_control_characters_and_lone_surrogates_are_removed(self, tmp_path):
+    def test_control_characters_stay_for_validation_to_refuse_and_lone_surrogates_become_one_mark(self, tmp_path):
         """Neither can be shown, and a lone surrogate cannot be stored."""
         rows = rows_of(opened(jsonl(tmp_path, GOOD | {"response": "a\x00b\x1b[0m\r\nc\td\ud800"})))
-        assert rows[0]["response"] == "ab[0m\nc\td\ufffd"
+        assert rows[0]["response"] == "a\x00b\x1b[0m\nc\td\ufffd"
 
     def test_a_megabyte_message_is_read_whole(self, tmp_path):
         """Length is for validation to judge."""
