@@ -54,11 +54,11 @@ class RecordLines(AbstractDataset[list[dict[str, Any]], list[dict[str, Any]]]):
         """All records."""
         if not self._exists():
             raise DatasetError(f"{self._filepath} is not there; run the stage that writes it first.")
-        return [json.loads(line) for line in self._filepath.read_text().splitlines()]
+        return [json.loads(line) for line in self._filepath.read_text(encoding="utf-8").split("\n") if line]
 
     def save(self, data: list[dict[str, Any]]) -> None:
         """Replace the file."""
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in data)
+        lines = (json.dumps(record) + "\n" for record in data)  # ASCII: a line break of Unicode ends no record
         write_bytes(self._filepath, "".join(lines).encode())
 
     def _exists(self) -> bool:

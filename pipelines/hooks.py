@@ -62,7 +62,11 @@ class RunHooks:
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Close the record with the error's name and message."""
-        self._close("failed", error=f"{type(error).__name__}: {error}")
+        from imprint.errors import ImprintError
+
+        # our messages name fields and counts; other libraries' may quote people's words
+        message = str(error) if isinstance(error, ImprintError) else "see the log of the run"
+        self._close("failed", error=f"{type(error).__name__}: {message}")
 
     def _close(self, outcome: str, **more: Any) -> None:
         from imprint.data.atomic import write_json

@@ -6,6 +6,8 @@ import os
 
 # a test run is somebody's first impression too: no telemetry from it, whatever the shell says
 os.environ.update(KEDRO_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", GX_ANALYTICS_ENABLED="false", HF_HUB_OFFLINE="1")
+# models this small gain nothing from a second thread, and lose much to it beside another busy process
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

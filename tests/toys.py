@@ -78,4 +78,4 @@ def tiny_model(family: str, tokenizer, seed: int = 0):
 
 def in_use(model, tokenizer, path: str = "in memory") -> BaseModelInUse:
     """A model as the stages hold it."""
-    return BaseModelInUse(model, Encoder(tokenizer, 24, 24), record_of(model, path))
+    return BaseModelInUse(model, Encoder(tokenizer, 24, 24), record_of(model, tokenizer, path))

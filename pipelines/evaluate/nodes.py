@@ -20,10 +20,11 @@ def score_methods(
     """The loss of every chosen test row under every method."""
     from imprint.evaluate.measure import held_out_rows, score_rows
     from imprint.evaluate.tables import scores_table
+    from imprint.personalizers.methods import methods
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.max_test_rows)
     records = []
-    for method in _methods(base_model, pooled_model, fixed_memories, memories, base):
+    for method in methods(base_model, pooled_model, fixed_memories, memories, base):
         records += score_rows(method, rows, counter(f"score {method.name}", "user", len(rows)))
     return scores_table(records)
 
@@ -41,10 +42,11 @@ def answer_queries(
     """The response of every method to some test queries of every user."""
     from imprint.evaluate.measure import answer_rows, held_out_rows
     from imprint.evaluate.tables import responses_table
+    from imprint.personalizers.methods import methods
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.responses_per_user)
     records = []
-    for method in _methods(base_model, pooled_model, fixed_memories, memories, base):
+    for method in methods(base_model, pooled_model, fixed_memories, memories, base):
         advance = counter(f"answer {method.name}", "user", len(rows))
         records += answer_rows(method, rows, evaluate.max_new_tokens, advance)
     return responses_table(records)
@@ -59,14 +61,12 @@ def measure_specificity(
     evaluate: EvaluateSettings,
 ) -> dict[str, Any]:
     """The loss of some users' words under each other's memories."""
-    from imprint.base.load import BaseRecord
     from imprint.evaluate.measure import held_out_rows, specificity_matrix
-    from imprint.memory.inject import StoreRecord
     from imprint.personalizers.methods import remembered
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.specificity_rows)
     chosen = {user_id: rows[user_id] for user_id in list(rows)[: evaluate.specificity_users]}
-    method = remembered("memory", StoreRecord(**memories), BaseRecord(**pooled_model), base)
+    method = remembered("memory", memories, pooled_model, base)
     return specificity_matrix(method, chosen, counter("specificity", "memory", len(chosen)))
 
 
@@ -79,8 +79,6 @@ def summarise_metrics(
     fixed_memories: dict[str, Any],
     memories: dict[str, Any],
     search_result: dict[str, Any],
-    pooled_model: dict[str, Any],
-    partition_summary: dict[str, Any],
     evaluate: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
@@ -88,35 +86,7 @@ def summarise_metrics(
     from imprint.evaluate.summary import summarise_run
     from imprint.memory.inject import StoreRecord
 
-    return summarise_run(
-        user_histories,
-        user_index.to_table().to_pylist(),
-        scores.to_table().to_pylist(),
-        responses.to_table().to_pylist(),
-        specificity,
-        {"fixed_memory": StoreRecord(**fixed_memories), "memory": StoreRecord(**memories)},
-        {"search": search_result["fingerprint"], "base": pooled_model["fingerprint"], **_data(partition_summary)},
-        evaluate,
-        seed,
-    )
-
-
-def _data(partition_summary: dict[str, Any]) -> dict[str, str]:
-    from imprint.provenance import fingerprint
-
-    return {"data": fingerprint(partition_summary)}
-
-
-def _methods(
-    base_model: dict[str, Any],
-    pooled_model: dict[str, Any],
-    fixed_memories: dict[str, Any],
-    memories: dict[str, Any],
-    base: BaseSettings,
-) -> Any:
-    from imprint.base.load import BaseRecord
-    from imprint.memory.inject import StoreRecord
-    from imprint.personalizers.methods import methods
-
-    stores = StoreRecord(**fixed_memories), StoreRecord(**memories)
-    return methods(BaseRecord(**base_model), BaseRecord(**pooled_model), *stores, base)
+    stores = {"fixed_memory": StoreRecord(**fixed_memories), "memory": StoreRecord(**memories)}
+    index, scored, answered = (one.to_table().to_pylist() for one in (user_index, scores, responses))
+    found_by = search_result["fingerprint"]
+    return summarise_run(user_histories, index, scored, answered, specificity, stores, found_by, evaluate, seed)

@@ -44,8 +44,6 @@ def create_pipeline() -> Pipeline:
                     "fixed_memories",
                     "memories",
                     "search_result",
-                    "pooled_model",
-                    "partition_summary",
                     "params:evaluate",
                     "params:seed",
                 ],

@@ -19,8 +19,9 @@ def train_searched_memories(
     model_workspace: Path,
 ) -> dict[str, Any]:
     """The method `memory`: the best config of the search."""
-    config = search_result["config"]
-    return _train("memories", user_histories, user_index, pooled_model, config, base, memory, seed, model_workspace)
+    config, chosen_by = search_result["config"], {"search": search_result["fingerprint"], "tid": search_result["tid"]}
+    data = user_histories, user_index, pooled_model
+    return _train("memories", data, config, chosen_by, base, memory, seed, model_workspace)
 
 
 def train_fixed_memories(
@@ -33,18 +34,16 @@ def train_fixed_memories(
     model_workspace: Path,
 ) -> dict[str, Any]:
     """The method `fixed_memory`: one config from YAML, as one LoRA per user without a search would be."""
-    config = memory.fixed_config.model_dump()
-    return _train(
-        "fixed memories", user_histories, user_index, pooled_model, config, base, memory, seed, model_workspace
-    )
+    config, chosen_by = memory.fixed_config.model_dump(), {"parameter": "memory.fixed_config"}
+    data = user_histories, user_index, pooled_model
+    return _train("fixed memories", data, config, chosen_by, base, memory, seed, model_workspace)
 
 
 def _train(
     title: str,
-    user_histories: Any,
-    user_index: Any,
-    pooled_model: dict[str, Any],
+    data: tuple[Any, Any, dict[str, Any]],
     config: dict[str, Any],
+    chosen_by: dict[str, Any],
     base: BaseSettings,
     memory: MemorySettings,
     seed: int,
@@ -54,9 +53,9 @@ def _train(
     from imprint.memory.config import MemoryConfig
     from imprint.memory.inject import read_training, train_memories
 
+    user_histories, user_index, pooled_model = data
     model = load_base(BaseRecord(**pooled_model), base)
     histories = read_training(model, user_histories, user_index.to_table().to_pylist())
-    made = train_memories(
-        model, histories, MemoryConfig(**config), seed, memory.batch_rows, workspace, bar(title, "user")
-    )
+    draw = bar(title, "user")
+    made = train_memories(model, histories, MemoryConfig(**config), seed, memory.batch_rows, workspace, chosen_by, draw)
     return made.model_dump(mode="json")

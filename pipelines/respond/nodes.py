@@ -19,7 +19,6 @@ def respond_to_requests(
     """The responses, and the requests that were refused with their reasons."""
     from functools import partial
 
-    from imprint.base.load import BaseRecord
     from imprint.data.pseudonyms import load_key, pseudonym
     from imprint.memory.inject import StoreRecord
     from imprint.memory.store import MemoryStore
@@ -29,5 +28,5 @@ def respond_to_requests(
     store = StoreRecord(**memories)
     known_as = partial(pseudonym, load_key(pseudonym_key, corpus.format), corpus.corpus_name)
     requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), known_as)
-    method = remembered("memory", store, BaseRecord(**pooled_model), base)
+    method = remembered("memory", memories, pooled_model, base)
     return answer(method, requests, respond.max_new_tokens), refused

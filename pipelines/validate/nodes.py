@@ -8,16 +8,24 @@ from pipelines import progress
 
 
 def validate_interactions(
-    ingested: Any, interaction_expectations: dict[str, Any], validate: ValidateSettings, spool: Path
+    ingested: Any, interaction_expectations: Path, validate: ValidateSettings, spool: Path
 ) -> tuple[Path, Path, dict[str, Any]]:
     """The rows let through, the quarantine, and the result by check."""
+    from imprint.data.suite import load_suite
     from imprint.data.validate import run_validation
+    from imprint.data.validation_page import page_when_stopped
 
     clean, quarantine = spool / "interactions", spool / "quarantine"
     batches = progress.rows(ingested, "validate", ingested.rows)
-    result = run_validation(
-        batches, interaction_expectations, validate, clean=clean, quarantine=quarantine, expected_rows=ingested.rows
-    )
+    with page_when_stopped(quarantine, spool / "validation_stopped.html"):
+        result = run_validation(
+            batches,
+            load_suite(interaction_expectations),
+            validate,
+            clean=clean,
+            quarantine=quarantine,
+            expected_rows=ingested.rows,
+        )
     return clean, quarantine, result
 
 

@@ -52,7 +52,7 @@ def code_version(root: Path | None = None) -> dict[str, Any]:
     try:
         commit = _git(here, "rev-parse", "HEAD")
         dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": dirty}
 

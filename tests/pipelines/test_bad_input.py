@@ -124,3 +124,17 @@ def test_a_corpus_that_is_not_one_fails_before_any_work(tmp_path, content, says)
     assert "CorpusError" in shown
     assert says in shown
     assert not list((tmp_path / "data").rglob("*.parquet"))
+
+
+def test_a_corpus_of_which_too_much_is_refused_stops_with_a_page(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    lines = [*(line.encode() for line in clean_rows()), *[b"{broken"] * 200]
+    corpus.write_bytes(b"\n".join(lines))
+
+    done = prepare(tmp_path / "data", corpus)
+
+    assert done.returncode != 0
+    assert "max_quarantined_share" in done.stdout + done.stderr
+    page = (tmp_path / "data/02_intermediate/spool/validation_stopped.html").read_text()
+    assert "200" in page
+    assert not (tmp_path / "data/03_primary/interactions").exists()

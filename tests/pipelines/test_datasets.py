@@ -14,7 +14,7 @@ def test_records_and_text_come_back(tmp_path):
     for dataset, value in (
         (WholeJSON(filepath=str(tmp_path / "a" / "one.json")), {"name": "Zoë", "n": [1, 2]}),
         (WholeText(filepath=str(tmp_path / "a" / "two.html")), "<p>Zoë</p>\n"),
-        (RecordLines(filepath=str(tmp_path / "a" / "three.jsonl")), [{"n": 1}, {"n": 2}]),
+        (RecordLines(filepath=str(tmp_path / "a" / "three.jsonl")), [{"n": "a\u2028b\ud800"}, {"n": 2}]),
     ):
         assert not dataset.exists()
         dataset.save(value)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imprint.errors import BaseModelError
+from imprint.provenance import fingerprint_of_rows
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,11 @@ class Example:
     def response_tokens(self) -> int:
         """Tokens the loss is taken over."""
         return len(self.input_ids) - self.response_start
+
+
+def fingerprint_of_examples(examples: Iterable[Example]) -> str:
+    """16 hex digits over what a model is shown of each example, in order."""
+    return fingerprint_of_rows(f"{one.record_id}\x1f{one.response_start}\x1f{one.input_ids}" for one in examples)
 
 
 @dataclass(frozen=True, slots=True)

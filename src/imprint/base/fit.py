@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+TRAINING_VERSION = 1
+"""Part of the name of everything that is trained: raise it when a change here or in what calls it changes weights, so
+that work of earlier code is not taken for work of this code."""
+
 SORT_WINDOW = 16
 """Batches shuffled together, then sorted by length: less padding, still a random order."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from imprint.base.embedded import save_model, train_embedded
+from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
+from imprint.base.fit import TRAINING_VERSION
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
@@ -21,6 +23,10 @@ from imprint.provenance import fingerprint, fingerprint_of_rows
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+
+NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+"""Keys of a model's config that say where it came from and not what it computes."""
 
 
 class BaseRecord(BaseModel):
@@ -69,47 +75,59 @@ def prepare_base(
     settings never train twice.
     """
     if settings.path is not None:
-        model, _ = load_pretrained(settings.path)
-        return record_of(model, settings.path)
-    name = fingerprint(
-        settings, seed, fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
-    )
+        return record_of(*load_pretrained(settings.path), settings.path)
+    texts = fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
+    name = fingerprint(settings, SHAPES, seed, texts, TRAINING_VERSION)
     directory = workspace / f"base-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
         model, tokenizer, training = train_embedded(rows, settings, seed, on_step)
         manifest = keep(model, tokenizer, directory, {"training": training})
-    return BaseRecord(**manifest["record"])
+    return recorded(manifest, directory)
+
+
+def recorded(manifest: Mapping[str, Any], directory: Path) -> BaseRecord:
+    """The record of a model of ours, with the path where it is now: its folder may have been moved since."""
+    return BaseRecord(**manifest["record"]).model_copy(update={"path": str(directory)})
 
 
 def keep(model: nn.Module, tokenizer: Any, directory: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Save a model of ours whole or not at all; returns the manifest, whose `record` is a `BaseRecord`."""
-    manifest = {"record": record_of(model, str(directory)).model_copy(update=dict(extra)).model_dump()}
+    manifest = {"record": record_of(model, tokenizer, str(directory)).model_copy(update=dict(extra)).model_dump()}
     with new_directory(directory, manifest) as temporary:
         save_model(model, tokenizer, temporary)  # type: ignore[arg-type]
     return manifest
 
 
-def record_of(model: nn.Module, path: str) -> BaseRecord:
+def record_of(model: nn.Module, tokenizer: Any, path: str) -> BaseRecord:
     """The record of a model in memory."""
     layers = len(model.get_submodule(family_of(model).layers))  # type: ignore[arg-type]
     return BaseRecord(
         path=path,
-        fingerprint=fingerprint_of_model(model),
+        fingerprint=fingerprint_of_model(model, tokenizer),
         family=str(model.config.model_type),  # type: ignore[union-attr]
         layers=layers,
         parameters=sum(weight.numel() for weight in model.parameters()),
     )
 
 
-def fingerprint_of_model(model: nn.Module) -> str:
-    """16 hex digits over every parameter's name, type, shape and bytes, in name order."""
+def fingerprint_of_model(model: nn.Module, tokenizer: Any) -> str:
+    """16 hex digits over all that decides an output: weights by name, the architecture's config, the tokenizer."""
     import torch
 
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
         digest.update(f"{name}:{weight.dtype}:{tuple(weight.shape)}\n".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    config = {key: value for key, value in model.config.to_dict().items() if key not in NOT_ARCHITECTURE}  # type: ignore[union-attr, operator]
+    special = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    digest.update(
+        fingerprint(
+            json.loads(json.dumps(config, default=str)), sorted(tokenizer.get_vocab().items()), special
+        ).encode()
+    )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update(backend.to_str().encode() if backend is not None else b"")
     return digest.hexdigest()[:16]
 
 
@@ -122,8 +140,10 @@ def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it would draw over ours
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and tokenizer "
@@ -140,11 +160,11 @@ def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
 def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
     """The base a record names, checked: other weights under the same path raise `BaseModelError`."""
     model, tokenizer = load_pretrained(record.path)
-    found = fingerprint_of_model(model)
+    found = fingerprint_of_model(model, tokenizer)
     if found != record.fingerprint:
         raise BaseModelError(
-            f"base model at {record.path} has fingerprint {found}, the record says {record.fingerprint}: the weights "
-            "were changed since. Next: run the base stage again."
+            f"base model at {record.path} has fingerprint {found}, the record says {record.fingerprint}: the model "
+            "was changed since. Next: run the base stage again."
         )
     encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
     return BaseModelInUse(model, encoder, record)

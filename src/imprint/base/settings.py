@@ -13,7 +13,7 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW, reached after the warm-up.")
-    epochs: int = Field(ge=1, le=1000, description="Passes over the training rows.")
+    epochs: int = Field(ge=1, le=100, description="Passes over the training rows.")
     batch_rows: int = Field(default=16, ge=1, description="Rows in one step.")
     max_tokens: int | None = Field(default=None, ge=1, description="Stop after about this many tokens, if sooner.")
     warmup_share: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
@@ -57,6 +57,6 @@ class PooledSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(default=True, description="False trains the memories on the raw base.")
-    rank: int = Field(default=16, ge=1, le=256, description="Rank at every feed-forward linear.")
-    alpha_ratio: float = Field(default=2.0, gt=0, description="lora_alpha / rank.")
+    rank: Literal[1, 2, 4, 8, 16, 32] = Field(default=16, description="Rank at every feed-forward linear.")
+    alpha_ratio: float = Field(default=2.0, gt=0, le=64, description="lora_alpha / rank.")
     fit: FitSettings

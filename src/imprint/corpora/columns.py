@@ -245,11 +245,18 @@ def parsed_time(value: Any) -> datetime | None:
 
 
 def _from_text(text: str) -> datetime:
+    number = None if text.isdigit() and len(text) in {4, 8} else _number(text)  # 20260131 is a day, no moment of 1970
+    if number is not None:
+        return _from_number(number)
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _number(text: str) -> float | None:
     try:
-        return _from_number(float(text))
+        return float(text)
     except ValueError:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return None
 
 
 def _from_number(number: float) -> datetime:

@@ -116,7 +116,7 @@ def _time_line(name: str, length: int, rng: Random) -> Iterator[RawRow]:
         asked.add(query)
         moment += timedelta(minutes=rng.randint(90, 600))
         yield RawRow(
-            where=f"{name}:{position + 1}",
+            where=f"drawn row {position + 1}",
             source_id=f"{position:05d}",
             task="dialogue" if turn.kind == "chat" else "answer",
             user=name,

@@ -49,6 +49,8 @@ def new_directory(path: Path, manifest: Mapping[str, Any] | None = None) -> Iter
     The manifest holds `manifest`'s own keys (read after the block, so the block may fill them in) and
     `files: {name: {"sha256", "bytes"}}`. On an exception nothing of it stays, and what was at `path` is untouched.
     """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a writer that was killed; it holds people's words
+        shutil.rmtree(left)
     temporary = _temporary(path)
     temporary.mkdir()
     try:
@@ -79,4 +81,4 @@ def move_directory(finished: Path, path: Path) -> None:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of the directory at `path`, or None where there is none (unfinished, or never written)."""
     file = path / MANIFEST
-    return json.loads(file.read_text()) if file.is_file() else None
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

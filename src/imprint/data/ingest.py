@@ -7,6 +7,7 @@ by the leading hex digits of the pseudonym and sorted one file at a time, so mem
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     Watch = Callable[[Iterable[pa.RecordBatch], str, int | None], Iterable[pa.RecordBatch]]
 
 BATCH_ROWS = 4096
+_SPILL = "ingest-"
 _HEX_DIGITS = 4  # of the pseudonym, that choose the bucket
 _POSITION = "position"  # of a row in the source: the last word on its order
-_COUNTERPART = "counterpart"
 
 
 class IngestSettings(BaseModel):
@@ -79,7 +80,9 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     masker, seen = _learnt_masker(corpus, watch) if settings.mask_names else (None, None)
     workspace.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ingest-", dir=workspace) as folder:
+    for left in workspace.glob(f"{_SPILL}*"):  # by a run that was killed; it holds people's words
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_SPILL, dir=workspace) as folder:
         files = [Path(folder) / f"{bucket:04d}.arrow" for bucket in range(settings.buckets)]
         _spill(watch(corpus.batches(), "ingest", seen), corpus.name, key, masker, files, report)
         for file in files:
@@ -154,7 +157,7 @@ def _pseudonymised(raw: pa.RecordBatch, corpus: str, key: bytes, masker: Masker 
     users = raw.column("user").to_pylist()
     sources = raw.column("source_id").to_pylist()
     attributes = [
-        None if row is None else [(name, _attribute(name, value, corpus, key)) for name, value in row]
+        None if row is None else [(name, _attribute(name, value, corpus, key, masker)) for name, value in row]
         for row in raw.column("attributes").to_pylist()
     ]
     columns: dict[str, Any] = {
@@ -180,8 +183,18 @@ def _pseudonymised(raw: pa.RecordBatch, corpus: str, key: bytes, masker: Masker 
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _attribute(name: str, value: str | None, corpus: str, key: bytes) -> str | None:
-    return pseudonym(key, corpus, value) if name == _COUNTERPART and value is not None else value
+def _attribute(name: str, value: str | None, corpus: str, key: bytes, masker: Masker | None) -> str | None:
+    """A counterpart under their pseudonym, a dialogue (its id may lead to a person) likewise; the rest masked.
+
+    Two rows still share a dialogue exactly where they did.
+    """
+    if not value:
+        return value
+    if name == "counterpart":
+        return pseudonym(key, corpus, value)
+    if name == "dialogue":
+        return "d" + pseudonym(key, corpus, f"dialogue:{value}")[1:]
+    return masker.mask(value) if masker else value
 
 
 def _masked(column: pa.Array, masker: Masker | None) -> Any:

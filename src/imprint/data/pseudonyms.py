@@ -76,7 +76,7 @@ def _write_new_key(path: Path) -> None:
 
 def _broken(path: Path, found: str) -> SettingsError:
     return SettingsError(
-        f"ingest.key_file {str(path)!r} holds no pseudonym key (found: {found}); "
+        f"the file {str(path)!r} holds no pseudonym key (found: {found}); "
         f"needed are {KEY_BYTES * 2} hex digits. "
         "Next: restore the file from where credentials are kept; only if no data was ingested with it, delete it."
     )

@@ -1,7 +1,7 @@
 """Suites: the checks of a validation as reviewed JSON, read and checked before anything runs.
 
 A suite is `{"name", "expectations": [{"type", "kwargs": {"column", …}, "notes"}, …]}`, Great Expectations' own form;
-`notes` is the check in one sentence for a person. `validate.suite` in the settings names the file.
+`notes` is the check in one sentence for a person. The catalog (`interaction_expectations`) says where the file is.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def load_suite(path: Path) -> dict[str, Any]:
         suite = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"validate.suite: {path} cannot be read ({error.strerror}). Next: correct the path."
+            f"expectation suite: {path} cannot be read ({error.strerror}). Next: correct the path."
         ) from error
     except ValueError as error:
-        raise SettingsError(f"validate.suite: {path} is not JSON ({error}). Next: correct the file.") from error
+        raise SettingsError(f"expectation suite: {path} is not JSON ({error}). Next: correct the file.") from error
     _require_shape(suite, str(path))
     loaded: dict[str, Any] = suite
     return loaded
@@ -51,7 +51,7 @@ def _require_shape(suite: Any, where: str) -> None:
     listed = suite.get("expectations") if isinstance(suite, Mapping) and suite.get("name") else None
     if not isinstance(listed, list) or not listed:
         raise SettingsError(
-            f'validate.suite: {where} must be {{"name": …, "expectations": [one or more]}}. Next: correct the file.'
+            f'expectation suite: {where} must be {{"name": …, "expectations": [one or more]}}. Next: correct the file.'
         )
 
 
@@ -62,7 +62,7 @@ def checked_configs(suite: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _checked_config(number: int, config: Any) -> dict[str, Any]:
-    where = f"validate.suite: expectation {number + 1}"
+    where = f"expectation suite: expectation {number + 1}"
     if not isinstance(config, dict) or not {"type", "kwargs", "notes"} <= config.keys():
         raise SettingsError(f"{where} needs the keys type, kwargs and notes (one sentence for the auditor).")
     kwargs = config["kwargs"]

@@ -3,7 +3,7 @@
 The checks are a Great Expectations suite kept as reviewed JSON in `conf`. Three rules keep it honest. A suite is tried
 on one fabricated row before any data is read, so that a suite that cannot work is refused as a setting and never
 blamed on the data. An exception inside an expectation is an error, not a failed row. Offending values stay where they
-are: results hold counts and positions, never people's words (the quarantine table alone holds the rows).
+are: results hold counts and positions, never people's words (the quarantine table holds the rows, the page a few).
 
 Great Expectations has no Arrow engine, so batches pass through pandas, grouped to some thousands of rows because a
 call costs half a second whatever its size. A time is shown to the suite as seconds since 1970 (UTC), and the
@@ -123,12 +123,12 @@ def _great_expectations(name: str, configs: Sequence[Mapping[str, Any]]) -> tupl
         expectations = [ExpectationConfiguration(**config).to_domain_obj() for config in configs]
         suite = gx.ExpectationSuite(name=name, expectations=expectations)
     except (GreatExpectationsError, ValueError, TypeError) as error:
-        raise SettingsError(f"validate.suite {name!r} is broken: {error}. Next: correct its JSON.") from error
+        raise SettingsError(f"expectation suite {name!r} is broken: {error}. Next: correct its JSON.") from error
     for expectation in suite.expectations:
         if not isinstance(expectation, ColumnMapExpectation):
             raise SettingsError(
-                f"validate.suite {name!r}: {expectation.expectation_type} does not judge single rows, and only such a "
-                "check can quarantine. Next: use an expectation of the kind expect_column_values_…"
+                f"expectation suite {name!r}: {expectation.expectation_type} does not judge single rows, and only such "
+                "a check can quarantine. Next: use an expectation of the kind expect_column_values_…"
             )
     asset = context.data_sources.add_pandas("interactions").add_dataframe_asset("batches")
     return suite, asset.add_batch_definition_whole_dataframe("batch")
@@ -157,7 +157,7 @@ def _refuse_exception(check: str, info: Mapping[str, Any], quote: bool) -> None:
         kind = str(raised[0].get("exception_traceback") or "").strip().rsplit("\n", 1)[-1].split(":")[0]
         detail = raised[0].get("exception_message") if quote else kind
         raise SettingsError(
-            f"validate.suite: {check} raised an exception ({detail}), which is no verdict on the data. "
+            f"expectation suite: {check} raised an exception ({detail}), which is no verdict on the data. "
             "Next: correct the expectation's kwargs."
         )
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from imprint.data.atomic import write_bytes
+from imprint.data.tables import read_batches
+from imprint.errors import QuarantineLimitError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,3 +101,15 @@ def _percent(share: float) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}"
+
+
+@contextmanager
+def page_when_stopped(quarantine: Path, page: Path) -> Iterator[None]:
+    """Should validation stop within the block, write what was refused to `page`, and name the page in the error."""
+    try:
+        yield
+    except QuarantineLimitError as error:
+        table = read_batches(quarantine)
+        html = render_validation(table.manifest["validation"], quarantine_examples(table))
+        write_bytes(page, html.encode())
+        raise QuarantineLimitError(f"{error} A page shows them: {page}") from error

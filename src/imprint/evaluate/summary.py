@@ -12,7 +12,7 @@ from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import summarise
 from imprint.memory.inject import StoreRecord
 from imprint.memory.store import MemoryStore
-from imprint.provenance import run_conditions
+from imprint.provenance import fingerprint, run_conditions
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -28,11 +28,11 @@ def summarise_run(
     responses: Sequence[Mapping[str, Any]],
     specificity: Mapping[str, Any],
     stores: Mapping[str, StoreRecord],
-    fingerprints: Mapping[str, str],
+    search: str,
     settings: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """Everything measured in one run, in the contract's schema (design, section 8)."""
+    """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint."""
     reported = users_of(index, "reported")
     histories = read_histories(table, reported, "train")
     parts = [
@@ -45,6 +45,14 @@ def summarise_run(
     comparisons = [("memory", other) for other in BASELINES if other in per_user]
     if "pooled" in per_user:
         comparisons.append(("pooled", "base"))
+    measured = [[row["method"], row["record_id"]] for row in scores]
+    fingerprints = {
+        "data": fingerprint([[row["user_id"], row["role"], row["fingerprint"]] for row in index], measured),
+        "base": stores["memory"].base_fingerprint,
+        "search": search,
+        **{method: store.fingerprint for method, store in stores.items()},
+        "evaluate": fingerprint(settings),
+    }
     return summarise(per_user, comparisons, run_conditions(seed, **fingerprints), seed, settings.resamples)
 
 

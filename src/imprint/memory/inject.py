@@ -12,11 +12,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from imprint.base.examples import Example
+from imprint.base.fit import TRAINING_VERSION
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest, write_bytes
@@ -24,7 +25,7 @@ from imprint.memory.config import MemoryConfig
 from imprint.memory.store import write_store
 from imprint.memory.trainer import Trained, train_memory
 from imprint.memory.weights import Episode, Factors, Memory
-from imprint.provenance import fingerprint
+from imprint.provenance import code_version, fingerprint
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -41,6 +42,7 @@ class StoreRecord(BaseModel):
     users: int
     bytes: int
     config: MemoryConfig
+    chosen_by: dict[str, Any]
     seconds: dict[str, float]
 
 
@@ -71,10 +73,15 @@ def train_memories(
     seed: int,
     batch_rows: int,
     workspace: Path,
+    chosen_by: Mapping[str, Any],
     on_user: Callable[[int, int], None] = lambda done, users: None,
 ) -> StoreRecord:
-    """One memory a history, in a store under `workspace`; `on_user(done, users)` after each."""
-    made_of = [base.reading, config.model_dump(mode="json"), seed, batch_rows]
+    """One memory a history, in a store under `workspace`; `on_user(done, users)` after each.
+
+    `chosen_by` says where the config came from (search and trial) and is kept with the store, as are the fingerprints
+    of the users' rows: a memory can be followed back to what made it.
+    """
+    made_of = [dict(chosen_by), base.reading, config.model_dump(mode="json"), seed, batch_rows, TRAINING_VERSION]
     name = fingerprint(made_of, [[history.user_id, history.shard, history.row_fingerprint] for history in histories])
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
@@ -92,11 +99,14 @@ def train_memories(
         facts = {
             "base_fingerprint": base.record.fingerprint,
             "config": config.model_dump(mode="json"),
+            "chosen_by": dict(chosen_by),
+            "histories": {history.user_id: history.row_fingerprint for history in histories},
+            "code": code_version(),
             "seconds": seconds,
         }
         manifest = write_store(directory, packs, facts)
         shutil.rmtree(parts, ignore_errors=True)
-    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "config", "seconds")}
+    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "config", "chosen_by", "seconds")}
     return StoreRecord(path=str(directory), fingerprint=name, **kept)
 
 

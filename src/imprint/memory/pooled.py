@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imprint.base.examples import Interaction
-from imprint.base.load import BaseModelInUse, BaseRecord, keep
+from imprint.base.fit import TRAINING_VERSION
+from imprint.base.load import BaseModelInUse, BaseRecord, keep, recorded
 from imprint.base.settings import PooledSettings
 from imprint.data.atomic import read_manifest
 from imprint.memory.trainer import train_everybody
@@ -30,7 +31,7 @@ def pool(
     if not settings.enabled:
         return base.record
     texts = fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
-    directory = workspace / f"pooled-{fingerprint(settings, seed, base.reading, texts)}"
+    directory = workspace / f"pooled-{fingerprint(settings, seed, base.reading, texts, TRAINING_VERSION)}"
     manifest = read_manifest(directory)
     if manifest is None:
         trained = train_everybody(base, base.encoder.examples(rows), settings, seed, on_step)
@@ -44,4 +45,4 @@ def pool(
                 "base_fingerprint": base.record.fingerprint,
             }
             manifest = keep(base.model, base.encoder.tokenizer, directory, {"training": done, "pooled": True})
-    return BaseRecord(**manifest["record"])
+    return recorded(manifest, directory)

@@ -15,10 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import new_directory, read_manifest
-from imprint.errors import CorruptMemoryError, UnfinishedStoreError, UnknownUserError
+from imprint.errors import CorruptMemoryError, IncompatibleBaseError, UnfinishedStoreError, UnknownUserError
 from imprint.memory.config import MemoryConfig
+from imprint.memory.peft_format import export_peft
 from imprint.memory.weights import Episode, Factors, Memory
+from imprint.provenance import file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,6 +166,13 @@ class MemoryStore:
             episodes=tuple(Episode(row["rows"], row["row_fingerprint"], self._factors(row)) for row in rows),
         )
 
+    def export_peft(self, user_id: str, directory: Path, base: BaseModelInUse) -> None:
+        """The user's memory as a PEFT folder for `base`. `IncompatibleBaseError` for any other base."""
+        memory = self.load(user_id)
+        if memory.base_fingerprint != base.record.fingerprint:
+            raise IncompatibleBaseError(memory.base_fingerprint, base.record.fingerprint)
+        export_peft(memory, base.sites, base.record.path, directory)
+
     def _rows_of(self, user_id: str) -> list[dict[str, Any]]:
         if user_id not in self._rows:
             raise UnknownUserError(user_id, f"memory store {self.directory}")
@@ -192,8 +202,16 @@ class MemoryStore:
         import pyarrow.parquet as pq
 
         rows: dict[str, list[dict[str, Any]]] = {}
-        for index in sorted(self.directory.glob(INDEX.replace("{:05d}", "*"))):
-            pack = index.name.replace(".index.parquet", ".safetensors")
+        for name in sorted(self.manifest["files"]):  # what the manifest lists, never what else lies there
+            index = self.directory / name
+            if not name.endswith(".index.parquet"):
+                continue
+            if not index.is_file() or file_sha256(index) != self.manifest["files"][name]["sha256"]:
+                raise CorruptMemoryError(
+                    f"index {name} of memory store {self.directory} is not the one that was written (sha256), so it "
+                    "could lead to somebody else's memory. Next: restore the store, or delete it and inject again."
+                )
+            pack = name.replace(".index.parquet", ".safetensors")
             for row in pq.read_table(index, schema=index_schema()).to_pylist():
                 rows.setdefault(row["user_id"], []).append({**row, "pack": pack})
         for episodes in rows.values():

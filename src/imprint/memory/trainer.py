@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imprint.base.examples import Example
+from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.fit import Fitted, fit
 from imprint.base.load import BaseModelInUse
 from imprint.base.settings import FitSettings, PooledSettings
@@ -18,7 +18,7 @@ from imprint.errors import MemoryConfigError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import peft_config
 from imprint.memory.weights import Episode, Factors, Memory, cut_into_episodes, initial_factors
-from imprint.provenance import fingerprint_of_rows, seed_for
+from imprint.provenance import seed_for
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -94,8 +94,7 @@ def _train(
             weights = _start_episode(model, base, config, seed, user_id, number)
             order = seed_for(seed, "order", user_id, number)
             fitted.append(fit(base.model, _parameters(weights), rows, settings, order, on_step))
-            texts = (f"{row.record_id}\x1f{row.input_ids}" for row in rows)
-            episodes.append(Episode(len(rows), fingerprint_of_rows(texts), _detached(weights)))
+            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), _detached(weights)))
         return Trained(Memory(user_id, base.record.fingerprint, config, tuple(episodes)), tuple(fitted))
     finally:
         model.unload()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from imprint.base.load import BaseRecord, load_base
+from imprint.base.load import BaseModelInUse, BaseRecord, load_base
 from imprint.base.settings import BaseSettings
 from imprint.memory.inject import StoreRecord
 from imprint.memory.store import MemoryStore
@@ -13,18 +14,25 @@ from imprint.personalizers.protocol import Personalizer
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.unpersonalised import Unpersonalised
 
+Record = Mapping[str, Any]
+"""A record as a stage wrote it, and the catalog keeps it."""
 
-def remembered(name: str, store: StoreRecord, pooled: BaseRecord, settings: BaseSettings) -> Remembered:
+
+def remembered(name: str, memories: Record, pooled_model: Record, settings: BaseSettings) -> Remembered:
     """The method `memory` or `fixed_memory`, from its store."""
-    return Remembered(name, load_base(pooled, settings), MemoryStore(Path(store.path)))
+    return Remembered(name, _loaded(pooled_model, settings), MemoryStore(Path(StoreRecord(**memories).path)))
 
 
 def methods(
-    base: BaseRecord, pooled: BaseRecord, fixed: StoreRecord, searched: StoreRecord, settings: BaseSettings
+    base_model: Record, pooled_model: Record, fixed_memories: Record, memories: Record, settings: BaseSettings
 ) -> Iterator[Personalizer]:
     """`base`, `pooled` (where that stage ran), `fixed_memory` and `memory`, loaded one after the other."""
-    yield Unpersonalised("base", load_base(base, settings))
-    if pooled.pooled:
-        yield Unpersonalised("pooled", load_base(pooled, settings))
-    yield remembered("fixed_memory", fixed, pooled, settings)
-    yield remembered("memory", searched, pooled, settings)
+    yield Unpersonalised("base", _loaded(base_model, settings))
+    if pooled_model["pooled"]:
+        yield Unpersonalised("pooled", _loaded(pooled_model, settings))
+    yield remembered("fixed_memory", fixed_memories, pooled_model, settings)
+    yield remembered("memory", memories, pooled_model, settings)
+
+
+def _loaded(record: Record, settings: BaseSettings) -> BaseModelInUse:
+    return load_base(BaseRecord(**record), settings)

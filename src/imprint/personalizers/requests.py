@@ -55,7 +55,7 @@ def read_requests(
             try:
                 asked = _parse(content)
                 requests.append(Request(line, _question(asked, store, pseudonym)))
-            except (ValueError, UnknownUserError) as error:
+            except (ValueError, RecursionError, UnknownUserError) as error:
                 user = asked.get("user_id", asked.get("user"))
                 refused.append({"line": line, "user": user, "error": str(error)})
     return requests, refused
@@ -83,6 +83,7 @@ def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[st
         raise ValueError(f"query: {query!r} given; needed is text. Next: write the line as {EXAMPLE}.")
     if (user_id is None) == (raw is None):
         raise ValueError(f"user_id or user: one of the two is needed. Next: write the line as {EXAMPLE}.")
+    query.encode()  # a lone surrogate is refused here (UnicodeEncodeError is a ValueError)
     known = str(user_id) if user_id is not None else pseudonym(str(raw))
     if known not in store:
         raise UnknownUserError(str(user_id if user_id is not None else raw), f"memory store {store.directory.name}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imprint.base.examples import Example
+from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import mean_loss, score
@@ -29,6 +29,11 @@ class Pilot:
     user_id: str
     train: Sequence[Example]
     validation: Sequence[Example]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the text of all rows, not their ids: an edited row is another pilot."""
+        return fingerprint_of_examples((*self.train, *self.validation))
 
 
 def evaluate_config(

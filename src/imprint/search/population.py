@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from imprint.base.fit import TRAINING_VERSION
 from imprint.base.load import BaseModelInUse
 from imprint.errors import ImprintError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
@@ -54,17 +55,22 @@ def search_population(
     """
     if not pilots:
         raise NotEnoughDataError("search: no pilot users; next: set partition.pilot_users to at least 1.")
-    rows = [[pilot.user_id, [one.record_id for one in (*pilot.train, *pilot.validation)]] for pilot in pilots]
-    name = fingerprint(base.reading, settings, memory, seed, rows)
+    memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
+    rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
+    name = fingerprint(base.reading, settings, memory, seed, rows, TRAINING_VERSION)
     directory = workspace / f"search-{name}"
     evaluate = _evaluator(base, pilots, seed, memory.batch_rows)
     random_trials = settings.trials if settings.random_trials is None else settings.random_trials
+    layers = 1 + max(site.layer for site in base.sites)
+    # a small base has fewer layers than the space has groups: each layer is a group of its own then
+    space = settings.space.model_copy(update={"layer_groups": min(settings.space.layer_groups, layers)})
     studies, done = {}, 0
     for sampler, budget in (("tpe", settings.trials), ("random", random_trials)):
         journal = Journal(directory / f"{sampler}.jsonl")
-        study = Study(sampler, sampler, settings.space, seed, journal, settings.startup_trials)  # type: ignore[arg-type]
+        first = memory.fixed_config if sampler == "tpe" else None  # Bayesian search starts where one would without it
+        study = Study(sampler, sampler, space, seed, journal, settings.startup_trials, first)  # type: ignore[arg-type]
         while study.remaining(budget) > 0:
-            asked = study.ask()
+            asked = study.ask(base.sites)
             study.tell(asked, **evaluate(asked.config))
             on_trial(
                 done + budget - study.remaining(budget), settings.trials + random_trials + 1, best=_best(study.trials)
@@ -89,7 +95,7 @@ def _evaluator(
             value = sum(losses.values()) / len(losses)
             if not math.isfinite(value):
                 raise NotEnoughDataError(f"objective value {value}: training diverged")
-        except (ImprintError, RuntimeError, ArithmeticError) as error:
+        except (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError) as error:
             failed = f"{type(error).__name__}: {error}"
             return {"status": "failed", "error": failed, "seconds": time.perf_counter() - started}
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,13 +19,17 @@ class SpaceSettings(BaseModel):
     ranks: tuple[int, ...] = Field(
         default=RANKS, min_length=1, description="Ranks a group may take; 0 is no memory there."
     )
-    targets: tuple[tuple[Target, ...], ...] = Field(
+    targets: tuple[Annotated[tuple[Target, ...], Field(min_length=1)], ...] = Field(
         default=(("down",), ("up", "down"), ("gate", "up", "down")), min_length=1, description="Sets of linears."
     )
-    alpha_ratios: tuple[float, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1, description="lora_alpha / rank.")
+    alpha_ratios: tuple[Annotated[float, Field(gt=0, le=64)], ...] = Field(
+        default=(1.0, 2.0, 4.0), min_length=1, description="lora_alpha / rank."
+    )
     n_memories: tuple[int, ...] = Field(default=(1, 2, 3, 4), min_length=1, description="Numbers of episodes.")
     learning_rate: tuple[float, float] = Field(default=(5e-4, 2e-2), description="Bounds, drawn log-uniformly.")
-    epochs: tuple[int, ...] = Field(default=(2, 4, 8), min_length=1, description="Passes over each episode's rows.")
+    epochs: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        default=(2, 4, 8), min_length=1, description="Passes over each episode's rows."
+    )
 
     @field_validator("ranks")
     @classmethod

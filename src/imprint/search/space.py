@@ -50,3 +50,26 @@ def memory_config(values: Values, settings: SpaceSettings) -> MemoryConfig:
         learning_rate=float(values["learning_rate"][0]),
         epochs=chosen("epochs", settings.epochs),
     )
+
+
+def point_of(config: MemoryConfig, settings: SpaceSettings) -> dict[str, list[int | float]] | None:
+    """The point at which `config` lies in the space, or None where it lies outside: the way back from `memory_config`.
+
+    A config with fewer rank groups than the space is laid over the space's groups.
+    """
+    groups = settings.layer_groups
+    ranks = [config.ranks[group * len(config.ranks) // groups] for group in range(groups)]
+    low, high = settings.learning_rate
+    wanted = {f"rank_{group}": (rank, settings.ranks) for group, rank in enumerate(ranks)} | {
+        "alpha_ratio": (config.alpha_ratio, settings.alpha_ratios),
+        "n_memories": (config.n_memories, settings.n_memories),
+        "epochs": (config.epochs, settings.epochs),
+    }
+    inside = all(value in among for value, among in wanted.values()) and len(config.ranks) <= groups
+    if not inside or config.targets not in settings.targets or not low <= config.learning_rate <= high:
+        return None
+    return {
+        **{label: [sorted(among).index(value)] for label, (value, among) in wanted.items() if len(among) > 1},
+        "targets": [settings.targets.index(config.targets)],
+        "learning_rate": [config.learning_rate],
+    }

@@ -6,14 +6,16 @@ one would have. `fmin` can do neither: its resume restarts the random generator,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from imprint.base.sites import Site
 from imprint.errors import MemoryConfigError, SettingsError
 from imprint.memory.config import MemoryConfig
 from imprint.provenance import seed_for
 from imprint.search.journal import Journal, Trial
 from imprint.search.settings import SpaceSettings
-from imprint.search.space import hyperopt_space, memory_config
+from imprint.search.space import hyperopt_space, memory_config, point_of
 
 Sampler = Literal["tpe", "random"]
 
@@ -33,13 +35,25 @@ class Study:
     """One search by one sampler. `ask` a config, evaluate it, `tell` the outcome; repeat while `remaining`."""
 
     def __init__(
-        self, name: str, sampler: Sampler, space: SpaceSettings, seed: int, journal: Journal, startup_trials: int = 6
+        self,
+        name: str,
+        sampler: Sampler,
+        space: SpaceSettings,
+        seed: int,
+        journal: Journal,
+        startup_trials: int = 6,
+        first: MemoryConfig | None = None,
     ) -> None:
-        """A study over `space`, continuing whatever `journal` already holds."""
+        """A study over `space`, continuing whatever `journal` already holds.
+
+        `first` is proposed before anything is drawn, if it lies in the space: a study that begins at a known config can
+        only improve on it.
+        """
         from hyperopt.base import Domain
 
         self.name, self.sampler, self.space, self.seed = name, sampler, space, seed
         self.journal, self.startup_trials = journal, startup_trials
+        self._first = point_of(first, space) if first is not None else None
         self._domain = Domain(lambda point: None, hyperopt_space(space))
 
     @property
@@ -51,13 +65,19 @@ class Study:
         """Trials still to evaluate: refused points do not use up the budget, failed ones do."""
         return budget - sum(trial.status != "refused" for trial in self.trials)
 
-    def ask(self) -> Asked:
-        """The next valid config; an invalid point is refused, written down, and never trained."""
+    def ask(self, sites: Sequence[Site] = ()) -> Asked:
+        """The next config that is valid, and that a base model of these `sites` can carry.
+
+        An invalid point is refused, written down, and never trained.
+        """
         for _ in range(REFUSALS_PER_TRIAL):
             tid = len(self.trials)
             values = self._propose(tid)
             try:
-                return Asked(tid, values, memory_config(values, self.space))
+                config = memory_config(values, self.space)
+                if sites:
+                    config.site_ranks(sites)
+                return Asked(tid, values, config)
             except (MemoryConfigError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 self.journal.append(
@@ -65,7 +85,7 @@ class Study:
                 )
         raise SettingsError(
             f"search.space: {REFUSALS_PER_TRIAL} proposals in a row were no valid memory config; "
-            "next: allow more ranks above 0."
+            f"the last: {reason}. Next: allow more ranks above 0, and targets that the base has."
         )
 
     def tell(self, asked: Asked, **outcome: Any) -> Trial:
@@ -76,6 +96,8 @@ class Study:
         return trial
 
     def _propose(self, tid: int) -> dict[str, list[int | float]]:
+        if tid == 0 and self._first is not None:
+            return self._first
         from functools import partial
 
         from hyperopt import rand, tpe

@@ -1,10 +1,12 @@
 """Preparing, recording and loading base models."""
 
+import json
+
 import pytest
 import torch
 from toys import invented_rows, tiny_model
 
-from imprint.base.embedded import SHAPES, save_model, shape_for
+from imprint.base.embedded import SHAPES, save_model, shape_for, train_tokenizer
 from imprint.base.load import BaseRecord, fingerprint_of_model, load_base, prepare_base
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
 from imprint.errors import BaseModelError
@@ -77,13 +79,42 @@ def test_a_path_that_is_no_model_says_what_to_do(tmp_path):
         prepare_base([], settings, 1, tmp_path)
 
 
-def test_the_fingerprint_names_the_weights(tokenizer):
-    first, same, other = (tiny_model("llama", tokenizer, seed) for seed in (0, 0, 1))
-    assert fingerprint_of_model(first) == fingerprint_of_model(same) != fingerprint_of_model(other)
+def test_the_fingerprint_names_weights_architecture_and_tokenizer(tokenizer):
+    def named(model, its_tokenizer=tokenizer):
+        return fingerprint_of_model(model, its_tokenizer)
 
+    first, same, other = (tiny_model("llama", tokenizer, seed) for seed in (0, 0, 1))
+    assert named(first) == named(same) != named(other)
+
+    same.config.rms_norm_eps *= 10
+    assert named(first) != named(same)
+    same.config.rms_norm_eps /= 10
+    assert named(first, train_tokenizer(["other words"], 300)) != named(first)
     with torch.no_grad():
         same.get_submodule("model.layers.0.mlp.up_proj").weight[0, 0] += 1e-6
-    assert fingerprint_of_model(first) != fingerprint_of_model(same)
+    assert named(first) != named(same)
+
+
+def test_code_that_comes_with_a_model_is_never_run(saved_llama, tmp_path):
+    """A folder whose config names a module of its own is refused without a question, and the module not imported."""
+    config = json.loads((saved_llama / "config.json").read_text())
+    config |= {"model_type": "surprise", "auto_map": {"AutoConfig": "m.C", "AutoModelForCausalLM": "m.M"}}
+    (saved_llama / "config.json").write_text(json.dumps(config))
+    (saved_llama / "m.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+
+    with pytest.raises(BaseModelError):
+        prepare_base([], SETTINGS.model_copy(update={"path": str(saved_llama)}), 1, tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_base_that_was_moved_is_found_where_it_is(tmp_path):
+    first = prepare_base(rows(), SETTINGS, 1, tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+
+    moved = prepare_base(rows(), SETTINGS, 1, tmp_path / "there")
+
+    assert moved.path == first.path.replace("here", "there")
+    assert load_base(moved, SETTINGS).record.fingerprint == first.fingerprint
 
 
 def test_auto_takes_the_largest_shape_the_corpus_can_teach():

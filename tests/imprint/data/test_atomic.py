@@ -64,3 +64,13 @@ def test_a_directory_replaces_the_one_before_it(tmp_path):
 
 def test_without_a_manifest_a_directory_is_unfinished(tmp_path):
     assert read_manifest(tmp_path) is None
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path):
+    (tmp_path / ".d.0123456789ab.tmp").mkdir()
+    (tmp_path / ".d.0123456789ab.tmp" / "words").write_text("of a person")
+
+    with new_directory(tmp_path / "d"):
+        pass
+
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]

@@ -14,6 +14,7 @@ from imprint.memory.trainer import train_memory
 from imprint.provenance import fingerprint
 
 CONFIG = MemoryConfig(ranks=(2, 4), targets=("down",), alpha_ratio=2.0, n_memories=2, learning_rate=5e-3, epochs=1)
+CHOSEN = {"search": "toys", "tid": 3}
 USERS = ("u1", "u2", "u3", "u4", "u5")
 
 
@@ -29,7 +30,7 @@ def packs(record):
 
 
 def test_every_user_gets_the_memory_they_would_get_alone(llama, tmp_path):
-    record = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path)
+    record = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
 
     store = MemoryStore(Path(record.path))
     assert store.user_ids == USERS
@@ -42,7 +43,7 @@ def test_every_user_gets_the_memory_they_would_get_alone(llama, tmp_path):
 
 
 def test_a_kill_loses_the_user_in_flight_and_nobody_else(llama, tmp_path, monkeypatch):
-    whole = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "whole")
+    whole = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "whole", CHOSEN)
     trained = []
 
     def killed_at_the_fourth(base, user_id, *arguments):
@@ -53,8 +54,8 @@ def test_a_kill_loses_the_user_in_flight_and_nobody_else(llama, tmp_path, monkey
 
     monkeypatch.setattr(inject, "train_memory", killed_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut")
-    resumed = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut")
+        train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut", CHOSEN)
+    resumed = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut", CHOSEN)
 
     assert trained == ["u1", "u2", "u3", "u4", "u4", "u5"]
     assert packs(resumed) == packs(whole)
@@ -62,20 +63,20 @@ def test_a_kill_loses_the_user_in_flight_and_nobody_else(llama, tmp_path, monkey
 
 
 def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeypatch):
-    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path)
+    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
     monkeypatch.setattr(inject, "train_memory", lambda *_: pytest.fail("trained twice"))
 
-    assert train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path) == first
+    assert train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN) == first
 
 
 @pytest.mark.parametrize("change", ["rows", "seed", "config", "users"])
 def test_whatever_a_memory_depends_on_is_in_the_stores_name(llama, tmp_path, change):
-    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path)
+    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
     given = histories(llama, rows=11) if change == "rows" else histories(llama)
     given = given[:-1] if change == "users" else given
     config = CONFIG.model_copy(update={"epochs": 2}) if change == "config" else CONFIG
 
-    second = train_memories(llama, given, config, 2 if change == "seed" else 1, 16, tmp_path)
+    second = train_memories(llama, given, config, 2 if change == "seed" else 1, 16, tmp_path, CHOSEN)
 
     assert second.fingerprint != first.fingerprint
     assert second.path != first.path

@@ -74,6 +74,26 @@ def test_changed_bytes_are_never_used(store):
     store.load("u1")
 
 
+def test_an_index_that_was_changed_is_not_followed_to_a_neighbours_memory(store):
+    """Two users' rows swapped: bytes and sha256 fit each other, and still nobody is answered by the other."""
+    import pyarrow.parquet as pq
+
+    file = store.directory / "shard-00000.index.parquet"
+    table = pq.read_table(file)
+    swapped = {"u1": "u2", "u2": "u1"}
+    users = [swapped[user] for user in table.column("user_id").to_pylist()]
+    pq.write_table(table.set_column(0, "user_id", [users]), file)
+
+    with pytest.raises(CorruptMemoryError, match="somebody else"):
+        MemoryStore(store.directory)
+
+
+def test_a_stray_index_is_not_read(store):
+    (store.directory / "shard-00007.index.parquet").write_bytes(b"not listed in the manifest")
+
+    assert MemoryStore(store.directory).user_ids == ("u1", "u2", "u3")
+
+
 def test_a_store_without_its_manifest_is_not_read(store):
     (store.directory / MANIFEST).unlink()
 
@@ -140,15 +160,18 @@ def test_an_export_with_another_scale_would_be_noticed(llama, tokenizer, tmp_pat
     )
 
 
-def test_an_export_carries_its_manifest_and_files_have_pefts_names(llama, tmp_path):
+def test_a_store_exports_a_user_by_id_with_a_manifest_and_pefts_file_names(llama, tmp_path):
     memory = train_memory(llama, "u1", llama.encoder.examples(invented_rows("u1", 12)), CONFIG, 1).memory
-    export_peft(memory, llama.sites, "base", tmp_path / "exported")
+    write_store(tmp_path / "store", {0: [memory]}, {})
+    MemoryStore(tmp_path / "store").export_peft("u1", tmp_path / "exported", llama)
 
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {
         file.name for file in (tmp_path / "exported").iterdir()
     }
     manifest = read_manifest(tmp_path / "exported")
     assert manifest["base_fingerprint"] == llama.record.fingerprint
+    with pytest.raises(UnknownUserError):
+        MemoryStore(tmp_path / "store").export_peft("u2", tmp_path / "other", llama)
 
 
 def test_a_store_of_one_base_is_refused_by_another(store, base, tokenizer):

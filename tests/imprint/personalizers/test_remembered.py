@@ -72,14 +72,17 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, t
         b'{"query": "apple"}',
         b'{"user": "ann", "user_id": "u", "query": "apple"}',
         b"",
+        b'{"user": "\\ud800", "query": "apple"}',
+        b'{"user": "ann", "query": "\\ud800"}',
+        b'{"user": "ann", "query": ' + b"[" * 100_000,
     ]
     file.write_bytes(b"\n".join([json.dumps(good[0]).encode(), *bad, json.dumps(good[1]).encode()]))
 
     requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), known_as)
     answered = answer(method, requests, 4)
 
-    assert [(row["line"], row["user_id"]) for row in answered] == [(1, USERS[0]), (11, USERS[1])]
-    assert [row["line"] for row in refused] == list(range(2, 11))
+    assert [(row["line"], row["user_id"]) for row in answered] == [(1, USERS[0]), (14, USERS[1])]
+    assert [row["line"] for row in refused] == list(range(2, 14))
     assert refused[0]["user"] == "dora"
     assert "'dora' has no memory" in refused[0]["error"]
     assert all(row["error"] for row in refused)

@@ -1,9 +1,11 @@
 """The population search on real (tiny) training: equal budgets, resumable, never fatal."""
 
+import dataclasses
+
 import pytest
 from toys import invented_rows
 
-from imprint.errors import NotEnoughDataError
+from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search import population
@@ -16,6 +18,7 @@ MEMORY = MemorySettings(fixed_config=FIXED)
 SETTINGS = SearchSettings(
     trials=3, startup_trials=2, space=SpaceSettings(layer_groups=2, ranks=(0, 2), n_memories=(1,), epochs=(1,))
 )
+SPACE_OF_EIGHT = SpaceSettings(layer_groups=8, ranks=(1, 2), n_memories=(1,), epochs=(1,))
 
 
 @pytest.fixture
@@ -94,14 +97,37 @@ def test_all_trials_failing_is_an_error_that_quotes_the_last(llama, pilots, tmp_
         search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
 
-def test_another_setting_is_another_search(llama, pilots, tmp_path):
+def test_another_setting_and_another_text_under_the_same_id_are_another_search(llama, pilots, tmp_path):
+    last = pilots[0].validation[-1]
+    other_text = dataclasses.replace(last, input_ids=(*last.input_ids[:-2], 7, last.input_ids[-1]))
     search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
     search_population(llama, pilots, SETTINGS, MEMORY, 2, tmp_path)
     search_population(llama, pilots[:1], SETTINGS, MEMORY, 1, tmp_path)
 
-    assert len(list(tmp_path.glob("search-*"))) == 3
+    edited = [Pilot(pilots[0].user_id, pilots[0].train, [*pilots[0].validation[:-1], other_text]), pilots[1]]
+    search_population(llama, edited, SETTINGS, MEMORY, 1, tmp_path)
+
+    assert len(list(tmp_path.glob("search-*"))) == 4
 
 
 def test_no_pilots_is_an_error(llama, tmp_path):
     with pytest.raises(NotEnoughDataError, match="pilot_users"):
         search_population(llama, [], SETTINGS, MEMORY, 1, tmp_path)
+
+
+def test_a_base_with_fewer_layers_than_the_space_has_groups_is_searched_all_the_same(llama, pilots, tmp_path):
+    """The embedded base of a small corpus has two layers, and the shipped space four groups."""
+    wide = SETTINGS.model_copy(update={"space": SPACE_OF_EIGHT})
+
+    result, trials = search_population(llama, pilots, wide, MEMORY, 1, tmp_path)
+
+    assert len(result.config.ranks) == 3
+    assert not [trial for trial in trials if trial.status == "failed"]
+
+
+def test_a_fixed_config_the_base_cannot_carry_is_refused_before_any_trial(llama, pilots, tmp_path):
+    four_groups = MEMORY.model_copy(update={"fixed_config": FIXED.model_copy(update={"ranks": (1, 1, 1, 1)})})
+
+    with pytest.raises(MemoryConfigError, match="3 layers"):
+        search_population(llama, pilots, SETTINGS, four_groups, 1, tmp_path)
+    assert not list(tmp_path.rglob("*.jsonl"))

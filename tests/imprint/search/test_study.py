@@ -7,8 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from imprint.errors import SettingsError
+from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Journal, Trial
 from imprint.search.settings import SearchSettings, SpaceSettings
+from imprint.search.space import memory_config, point_of
 from imprint.search.study import Study
 
 SPACE = SpaceSettings(layer_groups=3)
@@ -120,6 +122,9 @@ def test_every_proposal_lies_in_the_space(tmp_path):
         ({"ranks": (0,)}, "at least one above 0"),
         ({"ranks": (64,)}, "allowed are values of"),
         ({"n_memories": (5,)}, "allowed are 1 to 4"),
+        ({"alpha_ratios": (0,)}, "greater than 0"),
+        ({"epochs": (0,)}, "greater than or equal to 1"),
+        ({"targets": ((),)}, "at least 1"),
         ({"layer_groups": 9}, "less than or equal to 8"),
         ({"dropout": 0.1}, "Extra inputs"),
     ],
@@ -155,3 +160,32 @@ def test_a_trial_survives_the_round_trip(tmp_path):
     Journal(tmp_path / "j.jsonl").append(trial)
 
     assert Journal(tmp_path / "j.jsonl").trials == [trial]
+
+
+KNOWN = MemoryConfig(
+    ranks=(0, 8, 8), targets=("up", "down"), alpha_ratio=2.0, n_memories=2, learning_rate=3e-3, epochs=4
+)
+
+
+def test_a_study_begins_at_the_config_it_is_given_and_can_only_improve_on_it(tmp_path):
+    study = Study("tpe", "tpe", SPACE, 1, Journal(tmp_path / "j.jsonl"), startup_trials=4, first=KNOWN)
+
+    trials = run(study, 12)
+
+    assert MemoryConfig(**trials[0].config) == KNOWN
+    assert min(trial.objective_value for trial in trials) <= toy_objective(KNOWN)
+    assert len({str(trial.values) for trial in trials}) == 12
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"learning_rate": 0.5}, {"epochs": 99}, {"targets": ("gate",)}, {"alpha_ratio": 3.0}, {"ranks": (8,) * 8}],
+)
+def test_a_config_outside_the_space_is_no_beginning(change):
+    assert point_of(KNOWN.model_copy(update=change), SPACE) is None
+
+
+def test_a_point_leads_back_to_its_config():
+    assert memory_config(point_of(KNOWN, SPACE), SPACE) == KNOWN
+    one_group = KNOWN.model_copy(update={"ranks": (8,)})
+    assert memory_config(point_of(one_group, SPACE), SPACE).ranks == (8, 8, 8)
