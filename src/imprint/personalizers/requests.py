@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imprint.corpora.reading import known_user
 from imprint.errors import CorpusError, UnknownUserError
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer, Question
@@ -84,7 +85,7 @@ def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[st
     if (user_id is None) == (raw is None):
         raise ValueError(f"user_id or user: one of the two is needed. Next: write the line as {EXAMPLE}.")
     query.encode()  # a lone surrogate is refused here (UnicodeEncodeError is a ValueError)
-    known = str(user_id) if user_id is not None else pseudonym(str(raw))
+    known = str(user_id) if user_id is not None else pseudonym(known_user(str(raw)) or "")
     if known not in store:
         raise UnknownUserError(str(user_id if user_id is not None else raw), f"memory store {store.directory.name}")
     return Question(known, query)

@@ -61,7 +61,7 @@ def test_an_unknown_user_is_an_error_and_never_the_bare_base(method):
 
 def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, tmp_path):
     file = tmp_path / "requests.jsonl"
-    good = [{"user": "ann", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
+    good = [{"user": " ann ", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
     bad = [
         b'{"user": "dora", "query": "apple"}',
         b"{half a line",
