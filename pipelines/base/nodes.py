@@ -8,7 +8,7 @@ from pipelines.progress import bar
 
 
 def prepare_base_model(
-    user_histories: Any, user_index: Any, base: BaseSettings, seed: int, model_workspace: Path
+    user_histories: Any, user_index: Any, base: BaseSettings, seed: int, base_workspace: Path
 ) -> dict[str, Any]:
     """Load the base model at `base.path`, or train the embedded default on background users."""
     from imprint.base.histories import background_rows
@@ -17,7 +17,7 @@ def prepare_base_model(
     rows = []
     if base.path is None:
         rows = background_rows(user_histories, user_index.to_table().to_pylist(), base.embedded.min_background_rows)
-    return prepare_base(rows, base, seed, model_workspace, bar("base model", "step")).model_dump()
+    return prepare_base(rows, base, seed, base_workspace, bar("base model", "step")).model_dump()
 
 
 def pool_users(
@@ -27,7 +27,7 @@ def pool_users(
     base: BaseSettings,
     pooled: PooledSettings,
     seed: int,
-    model_workspace: Path,
+    base_workspace: Path,
 ) -> dict[str, Any]:
     """Train one LoRA for all users with a memory, and merge it into the base."""
     from imprint.base.histories import all_rows, read_histories, users_of
@@ -37,4 +37,4 @@ def pool_users(
     users = users_of(user_index.to_table().to_pylist(), "pilot", "reported")
     rows = all_rows(read_histories(user_histories, users, "train"))
     loaded = load_base(BaseRecord(**base_model), base)
-    return pool(loaded, rows, pooled, seed, model_workspace, bar("pooled model", "step")).model_dump()
+    return pool(loaded, rows, pooled, seed, base_workspace, bar("pooled model", "step")).model_dump()

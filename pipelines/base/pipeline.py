@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 prepare_base_model,
-                ["user_histories", "user_index", "params:base", "params:seed", "model_workspace"],
+                ["user_histories", "user_index", "params:base", "params:seed", "base_workspace"],
                 "base_model",
                 name="prepare_base_model",
                 tags=["group.base", "res.train"],
@@ -25,7 +25,7 @@ def create_pipeline() -> Pipeline:
                     "params:base",
                     "params:pooled",
                     "params:seed",
-                    "model_workspace",
+                    "base_workspace",
                 ],
                 "pooled_model",
                 name="pool_users",

@@ -16,12 +16,12 @@ def train_searched_memories(
     base: BaseSettings,
     memory: MemorySettings,
     seed: int,
-    model_workspace: Path,
+    memory_workspace: Path,
 ) -> dict[str, Any]:
     """The method `memory`: the best config of the search."""
     config, chosen_by = search_result["config"], {"search": search_result["fingerprint"], "tid": search_result["tid"]}
     data = user_histories, user_index, pooled_model
-    return _train("memories", data, config, chosen_by, base, memory, seed, model_workspace)
+    return _train("memories", data, config, chosen_by, base, memory, seed, memory_workspace)
 
 
 def train_fixed_memories(
@@ -31,12 +31,12 @@ def train_fixed_memories(
     base: BaseSettings,
     memory: MemorySettings,
     seed: int,
-    model_workspace: Path,
+    memory_workspace: Path,
 ) -> dict[str, Any]:
     """The method `fixed_memory`: one config from YAML, as one LoRA per user without a search would be."""
     config, chosen_by = memory.fixed_config.model_dump(), {"parameter": "memory.fixed_config"}
     data = user_histories, user_index, pooled_model
-    return _train("fixed memories", data, config, chosen_by, base, memory, seed, model_workspace)
+    return _train("fixed memories", data, config, chosen_by, base, memory, seed, memory_workspace)
 
 
 def _train(

@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from pipelines.inject.nodes import train_fixed_memories, train_searched_memories
 
 _DATA = ["user_histories", "user_index", "pooled_model"]
-_SETTINGS = ["params:base", "params:memory", "params:seed", "model_workspace"]
+_SETTINGS = ["params:base", "params:memory", "params:seed", "memory_workspace"]
 
 
 def create_pipeline() -> Pipeline:

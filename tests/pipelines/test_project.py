@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from repository import ROOT
 
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
-LAYERS = {"01_raw", "02_intermediate", "03_primary", "04_feature", "06_models", "07_model_output", "08_reporting"}
+LAYERS = sorted(folder.name for folder in (ROOT / "data").iterdir() if folder.is_dir())
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,27 @@ def test_every_dataset_is_in_the_catalog_with_its_layer_and_every_entry_is_used(
     used = {name for pipeline in project.values() for name in pipeline.datasets() if not name.startswith("param")}
     assert used - entries.keys() == set()
     assert entries.keys() - used == {"run_records"}  # the hook's
-    assert {entry["metadata"]["kedro-viz"]["layer"] for entry in entries.values()} <= LAYERS
+    layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries.items()}
+    assert set(layers.values()) == set(LAYERS)
+    for name, entry in entries.items():  # a file lies in the layer it is said to belong to
+        assert f"/{layers[name]}" in entry["filepath"] or entry["filepath"].startswith("conf/"), name
+    assert backward(project["__default__"], layers) == []
+
+
+def backward(pipeline, layers):
+    """Nodes that lead from a later layer to an earlier one: kedro-viz draws no layers where there is one."""
+    return [
+        node.name
+        for node in pipeline.nodes
+        for given in node.inputs
+        for made in node.outputs
+        if given in layers and LAYERS.index(layers[given]) > LAYERS.index(layers[made])
+    ]
+
+
+def test_a_node_against_the_layers_is_noticed(project):
+    swapped = {"pooled_model": "06_models", "search_result": "05_model_input", "trials": "05_model_input"}
+    assert backward(project["search"], swapped) == ["search_memory_config"] * 2
 
 
 def test_every_catalog_entry_can_be_made(project):

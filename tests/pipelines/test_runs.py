@@ -98,9 +98,9 @@ def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finis
         (user_id, "test") for user_id, user in index.items() if user["role"] == "reported"
     }
     pilots = {user_id for user_id, user in index.items() if user["role"] == "pilot"}
-    trials = [json.loads(line) for line in (data_root / "07_model_output/trials.jsonl").read_text().splitlines()]
+    trials = [json.loads(line) for line in (data_root / "06_models/trials.jsonl").read_text().splitlines()]
     assert {user_id for trial in trials for user_id in trial["per_user"]} == pilots
-    base = json.loads((data_root / "06_models/base_model.json").read_text())
+    base = json.loads((data_root / "05_model_input/base_model.json").read_text())
     background = sum(user["train"] for user in index.values() if user["role"] == "background")
     assert base["training"]["rows"] == background
 
@@ -137,7 +137,7 @@ def matching(data_root, pattern):
 
 @pytest.mark.parametrize(
     ("pattern", "count"),
-    [("07_model_output/search/*/tpe.jsonl", 2), ("06_models/memories-*.parts/*.safetensors", 3)],
+    [("06_models/search/*/tpe.jsonl", 2), ("06_models/memories-*.parts/*.safetensors", 3)],
     ids=["in search", "in inject"],
 )
 def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_path, pattern, count):
