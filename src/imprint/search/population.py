@@ -57,7 +57,9 @@ def search_population(
         raise NotEnoughDataError("search: no pilot users; next: set partition.pilot_users to at least 1.")
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
     rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
-    name = fingerprint(base.reading, settings, memory, seed, rows, TRAINING_VERSION)
+    # budgets are no part of the name: more trials continue the same studies
+    same = settings.model_dump(mode="json", exclude={"trials", "random_trials"})
+    name = fingerprint(base.reading, same, memory, seed, rows, TRAINING_VERSION)
     directory = workspace / f"search-{name}"
     evaluate = _evaluator(base, pilots, seed, memory.batch_rows)
     random_trials = settings.trials if settings.random_trials is None else settings.random_trials

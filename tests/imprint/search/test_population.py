@@ -131,3 +131,16 @@ def test_a_fixed_config_the_base_cannot_carry_is_refused_before_any_trial(llama,
     with pytest.raises(MemoryConfigError, match="3 layers"):
         search_population(llama, pilots, SETTINGS, four_groups, 1, tmp_path)
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_larger_budget_continues_the_same_studies(llama, pilots, tmp_path, monkeypatch):
+    whole = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
+    search_population(llama, pilots, SETTINGS.model_copy(update={"trials": 1}), MEMORY, 1, tmp_path / "grown")
+    calls = []
+    monkeypatch.setattr(population, "evaluate_config", lambda *given: calls.append(1) or evaluate_config(*given))
+
+    grown = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "grown")
+
+    assert len(calls) == 4  # of seven, one of each study was there
+    assert grown[0] == whole[0]
+    assert without_clock(grown[1]) == without_clock(whole[1])
