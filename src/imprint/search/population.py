@@ -77,7 +77,7 @@ def search_population(
             on_trial(
                 done + budget - study.remaining(budget), settings.trials + random_trials + 1, best=_best(study.trials)
             )
-        studies[sampler] = study.trials
+        studies[sampler] = study.within(budget)
         done += budget
     studies["fixed"] = _fixed(Journal(directory / "fixed.jsonl"), memory.fixed_config, evaluate)
     on_trial(done + 1, done + 1, best=_best(studies["tpe"]))

@@ -65,6 +65,16 @@ class Study:
         """Trials still to evaluate: refused points do not use up the budget, failed ones do."""
         return budget - sum(trial.status != "refused" for trial in self.trials)
 
+    def within(self, budget: int) -> list[Trial]:
+        """The trials up to the `budget`-th evaluated one: what a journal that once had a larger budget would have had."""
+        kept: list[Trial] = []
+        for trial in self.trials:
+            if budget == 0:
+                break
+            kept.append(trial)
+            budget -= trial.status != "refused"
+        return kept
+
     def ask(self, sites: Sequence[Site] = ()) -> Asked:
         """The next config that is valid, and that a base model of these `sites` can carry.
 

@@ -144,3 +144,14 @@ def test_a_larger_budget_continues_the_same_studies(llama, pilots, tmp_path, mon
     assert len(calls) == 4  # of seven, one of each study was there
     assert grown[0] == whole[0]
     assert without_clock(grown[1]) == without_clock(whole[1])
+
+
+def test_a_smaller_budget_sees_no_trial_beyond_it_whatever_the_journal_holds(llama, pilots, tmp_path):
+    small = SETTINGS.model_copy(update={"trials": 2})
+    alone = search_population(llama, pilots, small, MEMORY, 1, tmp_path / "alone")
+    search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "after")
+
+    after = search_population(llama, pilots, small, MEMORY, 1, tmp_path / "after")
+
+    assert after[0] == alone[0]
+    assert without_clock(after[1]) == without_clock(alone[1])
