@@ -117,19 +117,19 @@ class Batch:
         return int(self.input_ids.shape[0])
 
 
-def collate(examples: Sequence[Example], padding: int = 0, device: Any = "cpu") -> Batch:
-    """Stack examples into one batch."""
+def collate(examples: Sequence[Example | None], padding: int = 0, device: Any = "cpu") -> Batch:
+    """Stack examples into one batch; None is a row of padding."""
+    import numpy as np
     import torch
 
-    width = max(len(example.input_ids) for example in examples)
-    ids = [[*example.input_ids, *[padding] * (width - len(example.input_ids))] for example in examples]
-    places = [
-        (row, index - 1, example.input_ids[index])
-        for row, example in enumerate(examples)
-        for index in range(example.response_start, len(example.input_ids))
-    ]
-    owner, position, label = torch.tensor(places, device=device).unbind(1)
-    return Batch(torch.tensor(ids, device=device), owner, position, label)
+    lengths = np.array([0 if one is None else len(one.input_ids) for one in examples])
+    starts = np.array([1 if one is None else one.response_start for one in examples])
+    ids = np.full((len(examples), lengths.max()), padding, dtype=np.int64)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = [i for one in examples if one is not None for i in one.input_ids]
+    places = np.arange(ids.shape[1])
+    owner, place = np.nonzero((places >= starts[:, None]) & (places < lengths[:, None]))
+    tensors = (torch.from_numpy(array) for array in (ids, owner, place - 1, ids[owner, place]))
+    return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def length_buckets(examples: Sequence[Example], rows: int) -> list[list[int]]:

@@ -57,7 +57,9 @@ def fit(
     model.eval()  # dropout off; gradients flow all the same
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     plan = list(batches(examples, settings, order_seed))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, len(plan), settings.warmup_share))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: share_of_peak(step, len(plan), settings.warmup_share)
+    )
     losses, tokens, started = [], 0, time.perf_counter()
     for step, chosen in enumerate(plan, start=1):
         batch = collate(chosen, device=weights[0].device)
@@ -94,7 +96,7 @@ def batches(examples: Sequence[Example], settings: FitSettings, order_seed: int)
                 yield chosen
 
 
-def _share(step: int, steps: int, warmup_share: float) -> float:
+def share_of_peak(step: int, steps: int, warmup_share: float) -> float:
     """Share of the peak learning rate at `step`: linear warm-up, then linear to zero at the end."""
     warmup = max(1, round(steps * warmup_share))
     if step < warmup:

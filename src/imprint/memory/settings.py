@@ -7,6 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from imprint.memory.config import MemoryConfig
 
 
+class FleetSettings(BaseModel):
+    """How many users are trained at once. None of it changes what a user gets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slots: int = Field(default=8, ge=1, description="Users in one forward and backward pass.")
+    crew: int = Field(default=32, ge=1, description="Users in training at once; each step takes slots of them.")
+    cache_mib: int = Field(default=1024, ge=0, description="Memory for inputs of the lowest layer with a memory.")
+
+
 class MemorySettings(BaseModel):
     """How memories are trained, whatever their config."""
 

@@ -81,11 +81,7 @@ def _train(
     seed: int,
     on_step: Callable[[int, int], None],
 ) -> Trained:
-    if len(examples) < config.n_memories:
-        raise MemoryConfigError(
-            f"n_memories: {config.n_memories} episodes asked for user {user_id}, who has {len(examples)} rows. "
-            f"Next: ask for at most {len(examples)}."
-        )
+    enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
     model = _peft_model(base, config)
     try:
@@ -99,6 +95,15 @@ def _train(
     finally:
         model.unload()
         base.model.requires_grad_(False)
+
+
+def enough_rows(user_id: str, rows: int, config: MemoryConfig) -> None:
+    """`MemoryConfigError` if a history has fewer rows than the config has episodes."""
+    if rows < config.n_memories:
+        raise MemoryConfigError(
+            f"n_memories: {config.n_memories} episodes asked for user {user_id}, who has {rows} rows. "
+            f"Next: ask for at most {rows}."
+        )
 
 
 def _peft_model(base: BaseModelInUse, config: MemoryConfig) -> PeftModel:

@@ -1,0 +1,102 @@
+"""The small operations between a frozen model's matrix products, with fewer passes over memory than autograd makes.
+
+On a small base these cost as much as the products. Each function here has a hand-written backward pass, which the tests
+hold against plain PyTorch; none of them gives weights a gradient, because the base is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+
+class _RMSNorm(Function):
+    """x / rms(x) * weight over the last dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        wide = x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        unit = wide * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit.to(x.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        unit, scale, weight = ctx.saved_tensors
+        inner = grads[0].float() * weight
+        along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])
+        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(grads[0].dtype), None, None
+
+
+class _SwiGLU(Function):
+    """silu(gate) * up; the sigmoid is kept, because an exponential costs more than reading it again."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        sigmoid = torch.sigmoid(gate)
+        active = gate * sigmoid
+        ctx.save_for_backward(sigmoid, active, up)
+        return active * up
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        sigmoid, active, up = ctx.saved_tensors
+        slope = torch.addcmul(active, sigmoid, active, value=-1).add_(sigmoid)  # of silu
+        return slope.mul_(up).mul_(grads[0]), active * grads[0]
+
+
+class _Nats(Function):
+    """-log softmax(hidden @ weightᵀ)[label], one value a row of `hidden`; the projection's gradient is made on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, label: Tensor) -> Tensor:
+        logs = torch.log_softmax((hidden @ weight.T).float(), dim=-1)
+        nats = -logs.gather(1, label[:, None])[:, 0]
+        if hidden.requires_grad:
+            slope = logs.exp_()
+            slope[torch.arange(len(label), device=label.device), label] -= 1
+            ctx.save_for_backward(slope.to(weight.dtype) @ weight)
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * grads[0][:, None].to(slope.dtype), None, None
+
+
+def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
+    """Negative log-likelihood of each label, [labels] fp32, differentiable in `hidden` [labels, width]."""
+    if head.bias is not None:
+        return nn.functional.cross_entropy(head(hidden).float(), label, reduction="none")
+    return _Nats.apply(hidden, head.weight, label)
+
+
+@contextmanager
+def fused(model: nn.Module) -> Iterator[None]:
+    """Within the block, norms and gated products of LLaMA-like models run through the functions above."""
+    swapped = []
+    try:
+        for module in model.modules():
+            forward = _forward_of(module)
+            if forward is not None:
+                module.forward = forward
+                swapped.append(module)
+        yield
+    finally:
+        for module in swapped:
+            del module.forward  # the class's own again
+
+
+def _forward_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon)
+    gated = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))
+    if gated and type(getattr(module, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation"):
+        return lambda x: module.down_proj(_SwiGLU.apply(module.gate_proj(x), module.up_proj(x)))
+    return None

@@ -1,0 +1,198 @@
+"""Rows of many users without padding between them: one slot is a user's rows end to end, [slots, tokens].
+
+Everything in a model but attention works on single tokens, so nothing is spent on padding there. For attention alone
+the tokens are gathered into rows of equal width, and back. The gathering enters Hugging Face models as an attention
+implementation of its own, by their public registry, so every family that uses the registry can be packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from imprint.base.examples import Example
+
+NAME = "imprint_packed"
+SHORT = 128
+"""Up to this width, on a CPU, plain products beat the flash kernel (docs/log.md)."""
+
+
+class _Gather(NamedTuple):
+    """Places of a gathering and of its way back; `blank` are places that receive no gradient."""
+
+    index: Tensor
+    blank: Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows packed by slot.
+
+    `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to. `owner`,
+    `place` and `label`, each [response tokens], say: at flat place `place` of slot `owner` the next token is `label`;
+    `row` is the row it belongs to, counted over all slots.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    owner: Tensor
+    place: Tensor
+    label: Tensor
+    row: Tensor
+    starts: np.ndarray
+    lengths: np.ndarray
+    _gathers: dict[int, tuple[_Gather, _Gather]] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max())
+
+    def gathers(self, heads: int) -> tuple[_Gather, _Gather]:
+        """For vectors of each token and head: into [rows, heads, width], and back into [slots, tokens, heads]."""
+        if heads not in self._gathers:
+            rows, width, size = len(self.lengths), self.width, self.ids.numel()
+            steps = np.arange(width)
+            real = steps < self.lengths[:, None]
+            there = np.where(real, self.starts[:, None] + steps, self.starts[:, None])
+            back = np.zeros(size, dtype=np.int64)
+            back[there[real]] = (np.arange(rows)[:, None] * heads * width + steps)[real]
+            unused = np.ones(size, dtype=bool)
+            unused[there[real]] = False
+            each = np.arange(heads)
+            into = _Gather(
+                self._tensor(there[:, None, :] * heads + each[None, :, None]),
+                self._tensor(np.flatnonzero(np.broadcast_to(~real[:, None, :], (rows, heads, width)))),
+            )
+            out = _Gather(
+                self._tensor(back[:, None] + each[None] * width),
+                self._tensor(np.flatnonzero(unused)[:, None] * heads + each),
+            )
+            self._gathers[heads] = into, out
+        return self._gathers[heads]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array.reshape(-1))).to(self.ids.device, non_blocking=True)
+
+
+def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
+    """The rows of each slot, end to end."""
+    rows = [row for slot in slots for row in slot]
+    lengths = np.array([len(row.input_ids) for row in rows])
+    sizes = [sum(len(row.input_ids) for row in slot) for slot in slots]
+    tokens = max(sizes)
+    owners = np.repeat(np.arange(len(slots)), [len(slot) for slot in slots])
+    ends = np.cumsum(lengths)
+    before = np.cumsum([0, *sizes[:-1]])
+    starts = ends - lengths - before[owners] + owners * tokens
+    flat = np.fromiter((token for row in rows for token in row.input_ids), dtype=np.int64, count=int(ends[-1]))
+    offsets = np.arange(len(flat)) - np.repeat(ends - lengths, lengths)
+    places = np.repeat(starts, lengths) + offsets
+    ids, positions = np.zeros(len(slots) * tokens, dtype=np.int64), np.zeros(len(slots) * tokens, dtype=np.int64)
+    ids[places], positions[places] = flat, offsets
+    answers = offsets >= np.repeat([row.response_start for row in rows], lengths)
+    of_row = np.repeat(np.arange(len(rows)), lengths)[answers]
+    shape = len(slots), tokens
+    arrays = ids.reshape(shape), positions.reshape(shape), owners[of_row], places[answers] - 1, flat[answers], of_row
+    tensors = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    return Packed(*tensors, starts, lengths)
+
+
+class _Regather(Function):
+    """Vectors [places, size] to other places; back by the inverse, where each vector has one place only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, to: _Gather, back: _Gather) -> Tensor:
+        ctx.back = back
+        return x.index_select(0, to.index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        back = ctx.back
+        return grads[0].contiguous().index_select(0, back.index).index_fill_(0, back.blank, 0), None, None
+
+
+class _Attention(Function):
+    """softmax(scale q kᵀ + mask) v on [rows · heads, width, size], as plain products: short rows on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        share = torch.baddbmm(mask.expand(len(q), *mask.shape), q, k.transpose(1, 2), alpha=scale).softmax(-1)
+        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, share)
+        return torch.bmm(share, v)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, share = ctx.saved_tensors
+        for_v = torch.bmm(share.transpose(1, 2), grads[0])
+        for_share = torch.bmm(grads[0], v.transpose(1, 2))
+        score = torch.ops.aten._softmax_backward_data(for_share, share, -1, share.dtype).mul_(ctx.scale)
+        return torch.bmm(score, k), torch.bmm(score.transpose(1, 2), q), for_v, None, None
+
+
+_current: ContextVar[Packed] = ContextVar("packed rows of the forward pass under way")
+
+
+@contextmanager
+def packed_attention(model: nn.Module, packed: Packed) -> Iterator[None]:
+    """Within the block the model attends within the rows of `packed`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attend)
+    config: Any = model.config
+    before, token = config._attn_implementation, _current.set(packed)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _current.reset(token)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of packed tokens: query is [slots, heads, tokens, size], the answer [slots, tokens, heads, size]."""
+    packed = _current.get()
+    slots, heads, tokens, size = query.shape
+    rows, width = len(packed.lengths), packed.width
+    q, k, v = (_into_rows(packed, x).view(rows, -1, width, x.shape[-1]) for x in (query, key, value))
+    k, v = (x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
+    scale = size**-0.5 if scaling is None else scaling
+    mask = _mask(width, sliding_window, query)
+    if query.device.type == "cpu" and width <= SHORT:
+        answer = _Attention.apply(*(x.reshape(-1, width, x.shape[-1]) for x in (q, k, v)), mask, scale)
+    else:
+        answer = nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask if sliding_window else None, is_causal=not sliding_window, scale=scale
+        )
+    into, out = packed.gathers(heads)
+    return _Regather.apply(answer.reshape(-1, answer.shape[-1]), out, into).view(slots, tokens, heads, -1), None
+
+
+def _into_rows(packed: Packed, x: Tensor) -> Tensor:
+    into, out = packed.gathers(x.shape[1])
+    return _Regather.apply(x.transpose(1, 2).reshape(-1, x.shape[-1]), into, out)
+
+
+def _mask(width: int, window: int | None, like: Tensor) -> Tensor:
+    """0 where a token may look, -inf elsewhere, [width, width]."""
+    ahead = torch.arange(width, device=like.device)[None] - torch.arange(width, device=like.device)[:, None]
+    hidden = ahead > 0 if not window else (ahead > 0) | (ahead <= -window)
+    return torch.zeros(width, width, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))

@@ -1,0 +1,116 @@
+"""Many users' LoRA factors side by side on one frozen base: the sites of a fleet.
+
+    rows of a batch, slot by slot          x    [slots · rows, width, in]  seen as [slots, tokens, in]
+    factors of every slot at one site      A    [slots, in, rank]     B    [slots, rank, out]
+    y[s] = x[s] W + alpha_ratio[s] · x[s] A[s] B[s]
+
+Ranks differ by slot: smaller ones are padded with zeros, which stay zero, because each factor's gradient is a product
+with the other. A slot without a memory at a site is all padding there. Episodes lie side by side along the rank, as in
+an export to PEFT.
+
+The products are made in the cheaper of two orders, by their operation counts (as RunLoRA does for one LoRA,
+arXiv 2312.03415): with many tokens a slot the update is added into the weight first, W + A B, one product a slot
+forward and back; with few tokens, or a large base, W's product is shared by all slots and A and B are applied apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from imprint.base.load import BaseModelInUse
+from imprint.base.sites import Site
+from imprint.memory.weights import Factors, Memory
+
+
+class _Merged(Function):
+    """y = x (W + A B) for each slot. Backward needs one product with the merged weight, and three slim ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        merged = torch.baddbmm(weight.expand(len(a), *weight.shape), a.to(weight.dtype), b.to(weight.dtype))
+        ctx.save_for_backward(x, merged, a, b)
+        return torch.bmm(x, merged)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor]:
+        x, merged, a, b = ctx.saved_tensors
+        (grad,) = grads
+        for_x = torch.bmm(grad, merged.transpose(1, 2)) if ctx.needs_input_grad[0] else None
+        return for_x, None, *_slim(x, grad, a, b)
+
+
+class _Apart(Function):
+    """y = x W + (x A) B, W's product over all slots at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, a, b)
+        shared = (x.reshape(-1, x.shape[-1]) @ weight).view(*x.shape[:2], -1)
+        return shared.baddbmm_(torch.bmm(x, a.to(x.dtype)), b.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor]:
+        x, weight, a, b = ctx.saved_tensors
+        (grad,) = grads
+        for_x = None
+        if ctx.needs_input_grad[0]:
+            for_x = (grad.reshape(-1, grad.shape[-1]) @ weight.T).view(x.shape)
+            for_x.baddbmm_(torch.bmm(grad, b.to(x.dtype).transpose(1, 2)), a.to(x.dtype).transpose(1, 2))
+        return for_x, None, *_slim(x, grad, a, b)
+
+
+def _slim(x: Tensor, grad: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of A and B through the rank: x is [slots, tokens, in], grad [slots, tokens, out]."""
+    through_a = torch.bmm(x, a.to(x.dtype))
+    through_b = torch.bmm(grad, b.to(x.dtype).transpose(1, 2))
+    for_a = torch.bmm(x.transpose(1, 2), through_b)
+    for_b = torch.bmm(through_a.transpose(1, 2), grad)
+    return for_a.to(a.dtype), for_b.to(b.dtype)
+
+
+class StackedLinear(nn.Module):
+    """A frozen linear of the base with every slot's factors beside it. Gradients reach `a` and `b` alone."""
+
+    def __init__(self, linear: nn.Module, site: Site, a: Tensor, b: Tensor) -> None:
+        """`a` is [slots, in, rank]; `b` is [slots, rank, out], already scaled by alpha_ratio."""
+        super().__init__()
+        self.bias = linear.bias
+        self.weight = linear.weight if site.transposed else linear.weight.T  # [in, out], a view
+        self.a, self.b = a, b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` is [slots · rows, width, in], or [slots · tokens, in] as Conv1D callers flatten it."""
+        slots = len(self.a)
+        split = x.reshape(slots, -1, x.shape[-1])
+        width_in, width_out = self.weight.shape
+        merging_pays = split.shape[1] * (width_in + width_out) > width_in * width_out
+        y = (_Merged if merging_pays else _Apart).apply(split, self.weight, self.a, self.b)
+        if self.bias is not None:
+            y = y + self.bias
+        return y.view(*x.shape[:-1], width_out)
+
+
+@contextmanager
+def stacked(base: BaseModelInUse, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Within the block each named site of the base carries these factors: (a, b) by site name, see `StackedLinear`."""
+    sites = {site.name: site for site in base.sites}
+    linears = {name: base.model.get_submodule(name) for name in factors}
+    try:
+        for name, (a, b) in factors.items():
+            _put(base.model, name, StackedLinear(linears[name], sites[name], a, b))
+        yield
+    finally:
+        for name, linear in linears.items():
+            _put(base.model, name, linear)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
