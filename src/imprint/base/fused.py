@@ -6,7 +6,7 @@ hold against plain PyTorch; none of them gives weights a gradient, because the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,51 +52,70 @@ class _SwiGLU(Function):
 
 
 class _Nats(Function):
-    """-log softmax(hidden @ weightᵀ)[label], one value a row of `hidden`; the projection's gradient is made on the way."""
+    """-log softmax(hidden @ weightᵀ)[label], one value a row of `hidden`; the projection's gradient is made on the way.
+
+    In blocks of rows, so that the logits of a whole batch never exist.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, label: Tensor) -> Tensor:
-        logs = torch.log_softmax((hidden @ weight.T).float(), dim=-1)
-        nats = -logs.gather(1, label[:, None])[:, 0]
-        if hidden.requires_grad:
-            slope = logs.exp_()
-            slope[torch.arange(len(label), device=label.device), label] -= 1
-            ctx.save_for_backward(slope.to(weight.dtype) @ weight)
-        return nats
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, label: Tensor, block: int) -> Tensor:
+        nats, slope = [], torch.empty_like(hidden)
+        for rows, wanted, into in zip(hidden.split(block), label.split(block), slope.split(block), strict=True):
+            logs = torch.log_softmax((rows @ weight.T).float(), dim=-1)
+            nats.append(-logs.gather(1, wanted[:, None])[:, 0])
+            if ctx.needs_input_grad[0]:
+                share = logs.exp_()
+                share.scatter_add_(1, wanted[:, None], share.new_full((len(wanted), 1), -1.0))
+                torch.mm(share.to(weight.dtype), weight, out=into)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(slope)
+        return torch.cat(nats)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * grads[0][:, None].to(slope.dtype), None, None
+        return slope * grads[0][:, None].to(slope.dtype), None, None, None
 
 
 def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
     """Negative log-likelihood of each label, [labels] fp32, differentiable in `hidden` [labels, width]."""
-    if head.bias is not None:
+    if head.bias is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
         return nn.functional.cross_entropy(head(hidden).float(), label, reduction="none")
-    return _Nats.apply(hidden, head.weight, label)
+    return _Nats.apply(hidden, head.weight, label, 128 if hidden.device.type == "cpu" else 4096)
 
 
 @contextmanager
 def fused(model: nn.Module) -> Iterator[None]:
     """Within the block, norms and gated products of LLaMA-like models run through the functions above."""
-    swapped = []
+    forwards = ((module, _forward_of(module)) for module in model.modules())
+    with replaced([(module, forward) for module, forward in forwards if forward is not None]):
+        yield
+
+
+@contextmanager
+def replaced(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Iterator[None]:
+    """Within the block each module computes the given forward; afterwards what it computed before."""
+    before = [module.__dict__.get("forward") for module, _ in forwards]
     try:
-        for module in model.modules():
-            forward = _forward_of(module)
-            if forward is not None:
-                module.forward = forward
-                swapped.append(module)
+        for module, forward in forwards:
+            module.__dict__["forward"] = forward
         yield
     finally:
-        for module in swapped:
-            del module.forward  # the class's own again
+        for (module, _), own in zip(forwards, before, strict=True):
+            module.__dict__.pop("forward")
+            if own is not None:
+                module.__dict__["forward"] = own
 
 
 def _forward_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon)
-    gated = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))
-    if gated and type(getattr(module, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation"):
+    if is_gated(module):
         return lambda x: module.down_proj(_SwiGLU.apply(module.gate_proj(x), module.up_proj(x)))
     return None
+
+
+def is_gated(module: nn.Module) -> bool:
+    """Whether a module is the gated feed-forward of a LLaMA-like model: down(silu(gate(x)) * up(x))."""
+    parts = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))
+    return parts and type(getattr(module, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation")

@@ -15,18 +15,21 @@ forward and back; with few tokens, or a large base, W's product is shared by all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from imprint.base.fused import is_gated, replaced
 from imprint.base.load import BaseModelInUse
 from imprint.base.sites import Site
-from imprint.memory.weights import Factors, Memory
+from imprint.memory.feed_forward import BlockedFeedForward, Gated
+from imprint.memory.peft_format import join_episodes
+from imprint.memory.weights import Memory
 
 
 class _Merged(Function):
@@ -90,8 +93,7 @@ class StackedLinear(nn.Module):
         slots = len(self.a)
         split = x.reshape(slots, -1, x.shape[-1])
         width_in, width_out = self.weight.shape
-        merging_pays = split.shape[1] * (width_in + width_out) > width_in * width_out
-        y = (_Merged if merging_pays else _Apart).apply(split, self.weight, self.a, self.b)
+        y = (_Merged if merging_pays(split.shape[1], width_in, width_out) else _Apart).apply(split, self.weight, self.a, self.b)
         if self.bias is not None:
             y = y + self.bias
         return y.view(*x.shape[:-1], width_out)
@@ -102,13 +104,63 @@ def stacked(base: BaseModelInUse, factors: Mapping[str, tuple[Tensor, Tensor]]) 
     """Within the block each named site of the base carries these factors: (a, b) by site name, see `StackedLinear`."""
     sites = {site.name: site for site in base.sites}
     linears = {name: base.model.get_submodule(name) for name in factors}
+    blocked = list(_blocked(base.model, factors))
     try:
-        for name, (a, b) in factors.items():
-            _put(base.model, name, StackedLinear(linears[name], sites[name], a, b))
-        yield
+        for name, linear in linears.items():
+            _put(base.model, name, StackedLinear(linear, sites[name], *factors[name]))
+        with replaced(blocked):
+            yield
     finally:
         for name, linear in linears.items():
             _put(base.model, name, linear)
+
+
+def stack_memories(memories: Sequence[Memory]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What `stacked` wants for these memories as slots, all episodes of each."""
+    joined = [join_episodes(memory) for memory in memories]
+    stacks = {}
+    for name in dict.fromkeys(name for one in joined for name in one):
+        mine = [one.get(name) for one in joined]
+        like = next(factors for factors in mine if factors is not None)
+        rank = max(len(factors.a) for factors in mine if factors is not None)
+        a = torch.zeros(len(memories), like.a.shape[1], rank)
+        b = torch.zeros(len(memories), rank, like.b.shape[0])
+        for slot, (memory, factors) in enumerate(zip(memories, mine, strict=True)):
+            if factors is not None:
+                a[slot, :, : len(factors.a)] = factors.a.T
+                b[slot, : len(factors.a)] = memory.config.alpha_ratio * factors.b.T
+        stacks[name] = a, b
+    return stacks
+
+
+def merging_pays(tokens: int, width_in: int, width_out: int) -> bool:
+    """Whether adding a slot's update into the weight takes fewer operations than applying it to each token."""
+    return tokens * (width_in + width_out) > width_in * width_out
+
+
+_GATED = ("gate_proj", "up_proj", "down_proj")
+
+
+def _blocked(
+    model: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]]
+) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+    """The gated feed-forwards that carry a memory, with a forward that works in blocks; none off the CPU."""
+    for name in dict.fromkeys(site.rpartition(".")[0] for site in factors):
+        module: Any = model.get_submodule(name)
+        if is_gated(module) and module.gate_proj.weight.device.type == "cpu" and module.gate_proj.bias is None:
+            mine = [part for linear in _GATED for part in factors.get(f"{name}.{linear}", (None, None))]
+            weights = Gated(*(getattr(module, linear).weight for linear in _GATED))
+            yield module, partial(_feed_forward, weights, mine, module.forward)
+
+
+def _feed_forward(
+    weights: Gated, factors: list[Tensor | None], otherwise: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    slots = next(len(factor) for factor in factors if factor is not None)
+    split = x.reshape(slots, -1, x.shape[-1])
+    if not merging_pays(split.shape[1], *weights.gate.shape):
+        return otherwise(x)
+    return BlockedFeedForward.apply(split, weights, *factors).view(x.shape)
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,0 +1,180 @@
+"""Answering as a fleet: rows and queries of many users in one pass, each under its own user's memory.
+
+Every pass holds some slots, each with one memory (or none) and some of its rows. A row sees its own slot's factors and
+its own tokens, so an answer does not depend on the company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from imprint.base.examples import Example
+from imprint.base.fused import fused, nats_per_label
+from imprint.base.load import BaseModelInUse
+from imprint.base.loss import RowLoss
+from imprint.base.packing import pack
+from imprint.base.trunk import Trunk
+from imprint.errors import IncompatibleBaseError
+from imprint.memory.fleet import in_lanes, lanes_of
+from imprint.memory.stack import stack_memories, stacked
+from imprint.memory.weights import Memory
+
+Row = TypeVar("Row")
+ROWS = 16
+"""Rows of one slot in one scoring pass."""
+QUERIES = 256
+"""Queries answered in one pass of a lane, all slots together."""
+
+
+class _Slot(NamedTuple):
+    """Rows of one memory, and where they stood in what was asked."""
+
+    memory: Memory | None
+    places: list[int]
+
+
+class Server:
+    """One base, answering for many memories at once."""
+
+    def __init__(self, base: BaseModelInUse, slots: int) -> None:
+        """A server on `base` that puts `slots` memories into one scoring pass."""
+        self._base, self._slots = base, slots
+        self._lanes = lanes_of(base)
+
+    def score(self, memories: Sequence[Memory | None], examples: Sequence[Example]) -> list[RowLoss]:
+        """The loss of each example under the memory beside it (None: the base as it is), in order.
+
+        `IncompatibleBaseError` for a memory of another base.
+        """
+        lengths = [len(example.input_ids) for example in examples]
+        slots = self._slots_of(memories, lengths, ROWS)
+        slots.sort(key=lambda slot: (slot.memory is None, sum(lengths[place] for place in slot.places)))
+        passes = _runs(slots, self._slots)
+
+        def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, RowLoss]]:
+            rows = [[examples[place] for place in slot.places] for slot in group]
+            nats = _nats(lane, [slot.memory for slot in group], rows)
+            places = [place for slot in group for place in slot.places]
+            return [
+                (place, RowLoss(examples[place].record_id, value, examples[place].response_tokens))
+                for place, value in zip(places, nats, strict=True)
+            ]
+
+        return self._spread(run, passes, len(examples))
+
+    def respond(self, memories: Sequence[Memory | None], queries: Sequence[str], max_new_tokens: int) -> list[str]:
+        """Greedy response to each query under the memory beside it, in order."""
+        prompts = [self._base.encoder.prompt(query)[0] for query in queries]
+        slots = self._slots_of(memories, [len(prompt) for prompt in prompts], ROWS)
+        passes = _runs(slots, max(1, QUERIES // max((len(slot.places) for slot in slots), default=1)), len(self._lanes))
+
+        def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, str]]:
+            rows = [[prompts[place] for place in slot.places] for slot in group]
+            answers = _decode(lane, [slot.memory for slot in group], rows, max_new_tokens)
+            places = [place for slot in group for place in slot.places]
+            texts = lane.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True)
+            return [(place, text.strip()) for place, text in zip(places, texts, strict=True)]
+
+        return self._spread(run, passes, len(queries))
+
+    def _slots_of(self, memories: Sequence[Memory | None], lengths: Sequence[int], rows: int) -> list[_Slot]:
+        """Rows of the same memory together, at most `rows` of similar length in one slot."""
+        by_memory: dict[int, list[int]] = {}
+        for place, memory in enumerate(memories):
+            if memory is not None and memory.base_fingerprint != self._base.record.fingerprint:
+                raise IncompatibleBaseError(memory.base_fingerprint, self._base.record.fingerprint)
+            by_memory.setdefault(id(memory), []).append(place)
+        slots = []
+        for places in by_memory.values():
+            places.sort(key=lambda place: lengths[place])
+            slots += [
+                _Slot(memories[places[0]], places[start : start + rows]) for start in range(0, len(places), rows)
+            ]
+        return slots
+
+    def _spread(
+        self, run: Callable[[BaseModelInUse, list[_Slot]], list[tuple[int, Any]]], passes: list[list[_Slot]], count: int
+    ) -> list[Any]:
+        """Passes over the lanes, and what they found in the order asked."""
+
+        def in_lane(number: int) -> list[tuple[int, Any]]:
+            lane = self._lanes[number]
+            with torch.no_grad(), fused(lane.model):
+                return [found for group in passes[number :: len(self._lanes)] for found in run(lane, group)]
+
+        found = dict(pair for pairs in in_lanes(in_lane, range(len(self._lanes))) for pair in pairs)
+        return [found[place] for place in range(count)]
+
+
+def _runs(slots: Sequence[_Slot], count: int, least: int = 1) -> list[list[_Slot]]:
+    """Slots in groups of at most `count`, in at least `least` groups where there are so many; never mixed with none."""
+    groups: list[list[_Slot]] = []
+    count = max(1, min(count, -(-len(slots) // least)))
+    for slot in slots:
+        if not groups or len(groups[-1]) == count or (groups[-1][0].memory is None) != (slot.memory is None):
+            groups.append([])
+        groups[-1].append(slot)
+    return groups
+
+
+def _factors(memories: Sequence[Memory | None]) -> dict[str, tuple[Tensor, Tensor]]:
+    return stack_memories([memory for memory in memories if memory is not None])
+
+
+def _nats(base: BaseModelInUse, memories: Sequence[Memory | None], rows: Sequence[Sequence[Example]]) -> list[float]:
+    """Summed nats of each row's response, slot after slot."""
+    batch = pack(rows, next(base.model.parameters()).device)
+    with stacked(base, _factors(memories)):
+        hidden = Trunk(base.model).hidden(batch)[batch.place]
+    nats = nats_per_label(hidden, base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
+    return torch.zeros(len(batch.lengths), device=nats.device).index_add_(0, batch.row, nats).tolist()
+
+
+def _decode(
+    base: BaseModelInUse,
+    memories: Sequence[Memory | None],
+    prompts: Sequence[Sequence[tuple[int, ...]]],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Greedy continuation of every prompt, slot after slot, up to and without `<eos>`.
+
+    Prompts are padded on the left, where nothing attends; slots with fewer rows than others repeat their last.
+    """
+    model: Any = base.model
+    backbone, head = model.get_submodule(model.base_model_prefix), model.get_output_embeddings()
+    rows = max(len(slot) for slot in prompts)
+    filled = [prompt for slot in prompts for prompt in (*slot, *[slot[-1]] * (rows - len(slot)))]
+    width, eos = max(map(len, filled)), int(base.encoder.tokenizer.eos_token_id)  # type: ignore[arg-type]
+    device = next(model.parameters()).device
+    ids = torch.tensor([[eos] * (width - len(prompt)) + list(prompt) for prompt in filled], device=device)
+    padding = torch.tensor([width - len(prompt) for prompt in filled], device=device)[:, None]
+    seen = (torch.arange(width + max_new_tokens, device=device) >= padding).long()
+    position = (torch.arange(width, device=device) - padding).clamp_(min=0)
+    written, ended, cache = [], torch.zeros(len(filled), dtype=torch.bool, device=device), None
+    with stacked(base, _factors(memories)):
+        for step in range(max_new_tokens):
+            output = backbone(
+                input_ids=ids,
+                attention_mask=seen[:, : width + step],
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            chosen = head(output.last_hidden_state[:, -1]).argmax(-1)
+            written.append(chosen)
+            ended |= chosen == eos
+            if bool(ended.all()):
+                break
+            ids, position = chosen[:, None], position[:, -1:] + 1
+    answers = torch.stack(written, dim=1).tolist()
+    real = [slot * rows + row for slot, mine in enumerate(prompts) for row in range(len(mine))]
+    return [_until(answers[place], eos) for place in real]
+
+
+def _until(ids: list[int], eos: int) -> list[int]:
+    return ids[: ids.index(eos)] if eos in ids else ids

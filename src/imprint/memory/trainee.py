@@ -1,0 +1,141 @@
+"""A job in training: where it is in its plan, its weights and its moments in one flat matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from imprint.base.examples import Example, fingerprint_of_examples
+from imprint.base.fit import Fitted, batches, share_of_peak
+from imprint.base.load import BaseModelInUse
+from imprint.base.settings import FitSettings
+from imprint.memory.config import MemoryConfig
+from imprint.memory.layout import Layout, widest
+from imprint.memory.trainer import Trained, enough_rows
+from imprint.memory.weights import Episode, Factors, Memory, cut_into_episodes, initial_factors
+from imprint.provenance import seed_for
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One memory to train. The same user may have several, each in a config of its own."""
+
+    user_id: str
+    examples: Sequence[Example]
+    config: MemoryConfig
+
+
+@dataclass(eq=False)
+class Trainee:
+    """A job in training: where it is in its plan, its weights and its moments."""
+
+    place: int
+    job: Job
+    base: BaseModelInUse
+    seed: int
+    batch_rows: int
+    cost: int = 0
+    step: int = 0
+    number: int = 0
+    _losses: list[Tensor] = field(default_factory=list)
+    _fitted: list[tuple[int, int, Tensor]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse now what could not be trained later."""
+        config = self.job.config
+        enough_rows(self.job.user_id, len(self.job.examples), config)
+        self._ranks = config.site_ranks(self.base.sites)
+        sites = tuple(site for site in self.base.sites if site.name in self._ranks)
+        columns = tuple(self._ranks[site.name] * config.n_memories for site in sites)
+        self.layout = widest([Layout(sites, columns)])
+        self.start = min(site.layer for site in sites)
+        self.settings = FitSettings(
+            learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=self.batch_rows
+        )
+        self._episodes = cut_into_episodes(self.job.examples, config.n_memories)
+
+    def begin(self, device: torch.device) -> Trainee:
+        """Take a place in the crew."""
+        self.state = torch.zeros(3, self.layout.size, device=device)
+        self._plan_episode()
+        return self
+
+    @property
+    def finished(self) -> bool:
+        return self.number == len(self._episodes)
+
+    @property
+    def at_episode_end(self) -> bool:
+        return self.step == len(self._plan)
+
+    @property
+    def rows(self) -> list[Example]:
+        """The rows of the next step."""
+        return self._plan[self.step]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the next step."""
+        return sum(len(row.input_ids) for row in self.rows)
+
+    @property
+    def left(self) -> int:
+        """Steps left, later episodes' about."""
+        return len(self._plan) * (len(self._episodes) - self.number) - self.step
+
+    @property
+    def learning_rate(self) -> float:
+        return self.settings.learning_rate * share_of_peak(self.step, len(self._plan), self.settings.warmup_share)
+
+    def advance(self, loss: Tensor) -> None:
+        """One step is done."""
+        self.cost += self.tokens
+        self._losses.append(loss)
+        self.step += 1
+
+    def next_episode(self) -> None:
+        """Note what this episode's training did, and begin the next, if there is one."""
+        tail = torch.stack(self._losses[-max(1, len(self._losses) // 10) :]).mean()
+        self._fitted.append((self.step, self.cost - sum(tokens for _, tokens, _ in self._fitted), tail))
+        self._losses.clear()
+        self.number += 1
+        if not self.finished:
+            self._plan_episode()
+
+    def trained(self, seconds_per_token: float) -> Trained:
+        """The finished memory."""
+        factors = {name: (a[0], b[0]) for name, (a, b) in self.layout.factors(self.state[:1, :].cpu()).items()}
+        episodes = []
+        for number, rows in enumerate(self._episodes):
+            mine = {}
+            for name, (a, b) in factors.items():
+                columns = slice(number * self._ranks[name], (number + 1) * self._ranks[name])
+                mine[name] = Factors(a[:, columns].T.contiguous(), b[columns].T.contiguous())
+            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), mine))
+        memory = Memory(self.job.user_id, self.base.record.fingerprint, self.job.config, tuple(episodes))
+        fitted = [
+            Fitted(steps, tokens, tokens * seconds_per_token, loss.item()) for steps, tokens, loss in self._fitted
+        ]
+        return Trained(memory, tuple(fitted))
+
+    def _plan_episode(self) -> None:
+        """Draw the order of the episode's rows, and give its columns their start; the moments begin at zero."""
+        user_id, rows = self.job.user_id, self._episodes[self.number]
+        self._plan = list(batches(rows, self.settings, seed_for(self.seed, "order", user_id, self.number)))
+        self.step = 0
+        self.state[1:].zero_()
+        several = len(self._episodes) > 1
+        self.trainable = torch.zeros(self.layout.size) if several else None
+        start = self.layout.factors(self.state[:1])
+        marks = self.layout.factors(self.trainable[None]) if self.trainable is not None else {}
+        for site in self.layout.sites:
+            rank = self._ranks[site.name]
+            columns = slice(self.number * rank, (self.number + 1) * rank)
+            first = initial_factors(site, rank, self.seed, "memory", user_id, self.number)
+            start[site.name][0][0, :, columns] = first.a.T.to(self.state.device)
+            if marks:
+                marks[site.name][0][0, :, columns] = 1
+                marks[site.name][1][0, columns] = 1
