@@ -4,6 +4,7 @@ from typing import Any
 
 from imprint.base.settings import BaseSettings
 from imprint.evaluate.settings import EvaluateSettings
+from imprint.memory.settings import MemorySettings
 from pipelines.progress import counter
 
 
@@ -12,9 +13,10 @@ def score_methods(
     user_index: Any,
     base_model: dict[str, Any],
     pooled_model: dict[str, Any],
-    fixed_memories: dict[str, Any],
+    baseline_memories: dict[str, Any],
     memories: dict[str, Any],
     base: BaseSettings,
+    memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> Any:
     """The loss of every chosen test row under every method."""
@@ -24,7 +26,7 @@ def score_methods(
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.max_test_rows)
     records = []
-    for method in methods(base_model, pooled_model, fixed_memories, memories, base):
+    for method in methods(base_model, pooled_model, baseline_memories, memories, base, memory.fleet):
         records += score_rows(method, rows, counter(f"score {method.name}", "user", len(rows)))
     return scores_table(records)
 
@@ -34,9 +36,10 @@ def answer_queries(
     user_index: Any,
     base_model: dict[str, Any],
     pooled_model: dict[str, Any],
-    fixed_memories: dict[str, Any],
+    baseline_memories: dict[str, Any],
     memories: dict[str, Any],
     base: BaseSettings,
+    memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> Any:
     """The response of every method to some test queries of every user."""
@@ -46,7 +49,7 @@ def answer_queries(
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.responses_per_user)
     records = []
-    for method in methods(base_model, pooled_model, fixed_memories, memories, base):
+    for method in methods(base_model, pooled_model, baseline_memories, memories, base, memory.fleet):
         advance = counter(f"answer {method.name}", "user", len(rows))
         records += answer_rows(method, rows, evaluate.max_new_tokens, advance)
     return responses_table(records)
@@ -58,6 +61,7 @@ def measure_specificity(
     pooled_model: dict[str, Any],
     memories: dict[str, Any],
     base: BaseSettings,
+    memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> dict[str, Any]:
     """The loss of some users' words under each other's memories."""
@@ -66,7 +70,7 @@ def measure_specificity(
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.specificity_rows)
     chosen = {user_id: rows[user_id] for user_id in list(rows)[: evaluate.specificity_users]}
-    method = remembered("memory", memories, pooled_model, base)
+    method = remembered("memory", memories, pooled_model, base, memory.fleet)
     return specificity_matrix(method, chosen, counter("specificity", "memory", len(chosen)))
 
 
@@ -76,7 +80,7 @@ def summarise_metrics(
     scores: Any,
     responses: Any,
     specificity: dict[str, Any],
-    fixed_memories: dict[str, Any],
+    baseline_memories: dict[str, Any],
     memories: dict[str, Any],
     search_result: dict[str, Any],
     evaluate: EvaluateSettings,
@@ -86,7 +90,7 @@ def summarise_metrics(
     from imprint.evaluate.summary import summarise_run
     from imprint.memory.inject import StoreRecord
 
-    stores = {"fixed_memory": StoreRecord(**fixed_memories), "memory": StoreRecord(**memories)}
+    stores = {name: StoreRecord(**record) for name, record in {**baseline_memories, "memory": memories}.items()}
     index, scored, answered = (one.to_table().to_pylist() for one in (user_index, scores, responses))
     found_by = search_result["fingerprint"]
     return summarise_run(user_histories, index, scored, answered, specificity, stores, found_by, evaluate, seed)

@@ -5,8 +5,8 @@ from kedro.pipeline import Node, Pipeline
 from pipelines.evaluate.nodes import answer_queries, measure_specificity, score_methods, summarise_metrics
 
 _DATA = ["user_histories", "user_index"]
-_METHODS = ["base_model", "pooled_model", "fixed_memories", "memories"]
-_SETTINGS = ["params:base", "params:evaluate"]
+_METHODS = ["base_model", "pooled_model", "baseline_memories", "memories"]
+_SETTINGS = ["params:base", "params:memory", "params:evaluate"]
 
 
 def create_pipeline() -> Pipeline:
@@ -41,7 +41,7 @@ def create_pipeline() -> Pipeline:
                     "scores",
                     "responses",
                     "specificity",
-                    "fixed_memories",
+                    "baseline_memories",
                     "memories",
                     "search_result",
                     "params:evaluate",

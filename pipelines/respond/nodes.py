@@ -5,6 +5,7 @@ from typing import Any
 
 from imprint.base.settings import BaseSettings
 from imprint.corpora.settings import CorpusSettings
+from imprint.memory.settings import MemorySettings
 from imprint.personalizers.requests import RespondSettings
 
 
@@ -13,6 +14,7 @@ def respond_to_requests(
     memories: dict[str, Any],
     corpus: CorpusSettings,
     base: BaseSettings,
+    memory: MemorySettings,
     respond: RespondSettings,
     pseudonym_key: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -28,5 +30,5 @@ def respond_to_requests(
     store = StoreRecord(**memories)
     known_as = partial(pseudonym, load_key(pseudonym_key, corpus.format), corpus.corpus_name)
     requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), known_as)
-    method = remembered("memory", memories, pooled_model, base)
+    method = remembered("memory", memories, pooled_model, base, memory.fleet)
     return answer(method, requests, respond.max_new_tokens), refused

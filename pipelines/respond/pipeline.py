@@ -11,7 +11,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 respond_to_requests,
-                ["pooled_model", "memories", "params:corpus", "params:base", "params:respond", "pseudonym_key"],
+                [
+                    "pooled_model",
+                    "memories",
+                    "params:corpus",
+                    "params:base",
+                    "params:memory",
+                    "params:respond",
+                    "pseudonym_key",
+                ],
                 ["answered_requests", "refused_requests"],
                 name="respond_to_requests",
                 tags=["group.respond", "res.train"],

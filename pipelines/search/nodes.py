@@ -18,14 +18,19 @@ def search_memory_config(
     memory: MemorySettings,
     seed: int,
     search_workspace: Path,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The best config for the population, and every trial of the three studies."""
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The best config for the population and, by scope, for each cohort or user; and every trial of every study."""
     from imprint.base.load import BaseRecord, load_base
     from imprint.search.objective import read_pilots
-    from imprint.search.population import search_population
+    from imprint.search.scopes import run_search
+    from imprint.search.scoping import groups_of
 
     model = load_base(BaseRecord(**pooled_model), base)
-    pilots = read_pilots(model, user_histories, user_index.to_table().to_pylist(), search)
+    index = user_index.to_table().to_pylist()
+    pilots = read_pilots(model, user_histories, index, search, "pilot")
+    reported = read_pilots(model, user_histories, index, search, "reported") if search.scope != "population" else []
+    groups = groups_of(model, reported, search, seed)
     draw = bar("search", "trial")
-    result, trials = search_population(model, pilots, search, memory, seed, search_workspace, draw)
-    return result.model_dump(mode="json"), [trial.model_dump(mode="json") for trial in trials]
+    result, trials, own = run_search(model, pilots, groups, search, memory, seed, search_workspace, draw)
+    found = result.model_dump(mode="json")
+    return found, *([trial.model_dump(mode="json") for trial in some] for some in (trials, own))

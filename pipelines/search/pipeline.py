@@ -21,7 +21,7 @@ def create_pipeline() -> Pipeline:
                     "params:seed",
                     "search_workspace",
                 ],
-                ["search_result", "trials"],
+                ["search_result", "trials", "own_trials"],
                 name="search_memory_config",
                 tags=["group.search", "res.train"],
             )

@@ -36,9 +36,9 @@ class _Gather(NamedTuple):
 class Packed:
     """Rows packed by slot.
 
-    `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to. `owner`,
-    `place` and `label`, each [response tokens], say: at flat place `place` of slot `owner` the next token is `label`;
-    `row` is the row it belongs to, counted over all slots.
+    `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to.
+    `owner`, `place` and `label`, each [response tokens], say: at flat place `place`, of slot `owner`, the next token is
+    `label`; `row` is the row it belongs to, counted over all slots.
     """
 
     ids: Tensor

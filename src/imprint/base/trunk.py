@@ -19,7 +19,7 @@ from imprint.base.packing import Packed, packed_attention
 from imprint.base.sites import family_of
 
 
-class _Reached(Exception):
+class _LayerReached(Exception):  # noqa: N818 (no error: how a forward pass is left)
     """The layer whose input was wanted; raised to leave the model's forward there."""
 
 
@@ -50,13 +50,13 @@ class Trunk:
 
         def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             found.append(args[0] if args else kwargs["hidden_states"])
-            raise _Reached
+            raise _LayerReached
 
         handle = self._layers[start].register_forward_pre_hook(leave, with_kwargs=True)
         try:
             with torch.no_grad():
                 self._run(rows)
-        except _Reached:
+        except _LayerReached:
             pass
         finally:
             handle.remove()

@@ -23,7 +23,7 @@ Rows = Mapping[str, Sequence[Interaction]]
 """Test rows by user_id."""
 
 USERS_AT_ONCE = 16
-"""Users whose queries are put to a method in one call: enough to fill its batches, few enough to see progress."""
+"""Users put to a method in one call: enough to fill its batches, few enough to see progress."""
 
 
 def spread(rows: Sequence[Row], count: int | None) -> list[Row]:
@@ -46,10 +46,12 @@ def held_out_rows(
 def score_rows(method: Personalizer, rows: Rows, on_user: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
     """One record a test row: `method, user_id, record_id, nats, tokens`."""
     records = []
-    for user_id, mine in rows.items():
-        for loss in method.score(mine):
-            records.append({"method": method.name, "user_id": user_id, **loss._asdict()})
-        on_user()
+    for users in batched(rows, USERS_AT_ONCE):
+        asked = [row for user_id in users for row in rows[user_id]]
+        for row, loss in zip(asked, method.score(asked), strict=True):
+            records.append({"method": method.name, "user_id": row.user_id, **loss._asdict()})
+        for _ in users:
+            on_user()
     return records
 
 
@@ -83,8 +85,10 @@ def specificity_matrix(
     users = list(rows)
     everybody = [row for mine in rows.values() for row in mine]
     columns = []
-    for memory_of in users:
-        scored = iter(method.score_as(memory_of, everybody))
-        columns.append([mean_loss([next(scored) for _ in rows[user_id]]) for user_id in users])
-        on_user()
+    for memories_of in batched(users, USERS_AT_ONCE):
+        asked = [memory_of for memory_of in memories_of for _ in everybody]
+        scored = iter(method.score_as(asked, everybody * len(memories_of)))
+        for _ in memories_of:
+            columns.append([mean_loss([next(scored) for _ in rows[user_id]]) for user_id in users])
+            on_user()
     return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)]}

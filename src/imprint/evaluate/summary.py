@@ -17,8 +17,8 @@ from imprint.provenance import fingerprint, run_conditions
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-BASELINES = ("base", "pooled", "fixed_memory")
-"""What `memory` is compared with; and `pooled` with `base`, which shows what sharing alone brings."""
+FURTHER = (("pooled", "base"), ("population_memory", "random_memory"), ("population_memory", "fixed_memory"))
+"""Compared beside `memory` with each other method: what sharing alone brings, and what the search does."""
 
 
 def summarise_run(
@@ -42,9 +42,8 @@ def summarise_run(
         *(_costs(method, store, list(histories)) for method, store in stores.items()),
     ]
     per_user: PerUser = merge(parts)
-    comparisons = [("memory", other) for other in BASELINES if other in per_user]
-    if "pooled" in per_user:
-        comparisons.append(("pooled", "base"))
+    comparisons = [("memory", other) for other in per_user if other != "memory"]
+    comparisons += [(a, b) for a, b in FURTHER if a in per_user and b in per_user]
     measured = [[row["method"], row["record_id"]] for row in scores]
     fingerprints = {
         "data": fingerprint([[row["user_id"], row["role"], row["fingerprint"]] for row in index], measured),

@@ -33,6 +33,7 @@ class BlockedFeedForward(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Gated, *factors: Tensor | None) -> Tensor:
+        """y, [slots, tokens, width]."""
         inner = len(weights.gate)
         kept, answers = [], torch.empty_like(x)
         for slot, rows in enumerate(x):
@@ -49,6 +50,7 @@ class BlockedFeedForward(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, where wanted, and of every factor."""
         x, *rest = ctx.saved_tensors
         factors, kept = rest[:6], rest[6:]
         for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None

@@ -1,8 +1,10 @@
 """Train the memories of many users into one store; a killed run goes on where it was.
 
-Each finished user is a part on disk at once, named by what made it (base, config, rows, seed). A run that starts again
-finds those parts; when all are there, they are packed into the store and removed. A store is kept under the same kind
-of name, so an unchanged population is never trained twice.
+Users are trained crew by crew. A finished crew is on disk at once, a part a user, under a name that says what made it
+(base, configs, rows, seed). A run that starts again finds those parts and trains the other crews, each with the same
+members as before, so that it ends with the same bytes; a kill loses the crew in flight and nobody else. When all parts
+are there, they are packed into the store and removed. A store is kept under the same kind of name, so an unchanged
+population is never trained twice.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest, write_bytes
 from imprint.memory.config import MemoryConfig
+from imprint.memory.settings import MemorySettings
 from imprint.memory.store import write_store
-from imprint.memory.trainer import Trained, train_memory
+from imprint.memory.trainee import Job
+from imprint.memory.trainer import Trained
+from imprint.memory.training import Training
 from imprint.memory.weights import Episode, Factors, Memory
 from imprint.provenance import code_version, fingerprint
 
@@ -41,7 +46,7 @@ class StoreRecord(BaseModel):
     base_fingerprint: str
     users: int
     bytes: int
-    config: MemoryConfig
+    configs: int
     chosen_by: dict[str, Any]
     seconds: dict[str, float]
 
@@ -69,50 +74,72 @@ def read_training(base: BaseModelInUse, table: pads.Dataset, index: Sequence[Ind
 def train_memories(
     base: BaseModelInUse,
     histories: Sequence[History],
-    config: MemoryConfig,
+    configs: Mapping[str, MemoryConfig],
     seed: int,
-    batch_rows: int,
+    memory: MemorySettings,
     workspace: Path,
     chosen_by: Mapping[str, Any],
     on_user: Callable[[int, int], None] = lambda done, users: None,
 ) -> StoreRecord:
-    """One memory a history, in a store under `workspace`; `on_user(done, users)` after each.
+    """One memory a history, in the config that `configs` has for its user, in a store under `workspace`.
 
-    `chosen_by` says where the config came from (search and trial) and is kept with the store, as are the fingerprints
-    of the users' rows: a memory can be followed back to what made it.
+    `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
+    kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
     """
-    made_of = [dict(chosen_by), base.reading, config.model_dump(mode="json"), seed, batch_rows, TRAINING_VERSION]
-    name = fingerprint(made_of, [[history.user_id, history.shard, history.row_fingerprint] for history in histories])
+    made_of = [dict(chosen_by), base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
+    rows = [
+        [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
+        for history in histories
+    ]
+    name = fingerprint(made_of, rows)
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
         parts = workspace / f"memories-{name}.parts"
-        seconds = {}
-        for done, history in enumerate(histories, start=1):
-            part = parts / f"{history.user_id}.safetensors"
-            if not part.is_file():
-                _write_part(part, train_memory(base, history.user_id, history.examples, config, seed, batch_rows))
-            seconds[history.user_id] = _read_part(part)[1]
-            on_user(done, len(histories))
+        _train_crews(base, histories, configs, seed, memory, parts, on_user)
         shards = {history.shard for history in histories}
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
         facts = {
             "base_fingerprint": base.record.fingerprint,
-            "config": config.model_dump(mode="json"),
+            "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),
             "histories": {history.user_id: history.row_fingerprint for history in histories},
             "code": code_version(),
-            "seconds": seconds,
+            "seconds": {one.user_id: _read_part(_part(parts, one.user_id))[1] for one in histories},
         }
         manifest = write_store(directory, packs, facts)
         shutil.rmtree(parts, ignore_errors=True)
-    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "config", "chosen_by", "seconds")}
+    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "configs", "chosen_by", "seconds")}
     return StoreRecord(path=str(directory), fingerprint=name, **kept)
+
+
+def _train_crews(
+    base: BaseModelInUse,
+    histories: Sequence[History],
+    configs: Mapping[str, MemoryConfig],
+    seed: int,
+    memory: MemorySettings,
+    parts: Path,
+    on_user: Callable[[int, int], None],
+) -> None:
+    training = Training(base, memory, seed)
+    for start in range(0, len(histories), memory.fleet.crew):
+        crew = histories[start : start + memory.fleet.crew]
+        if all(_part(parts, history.user_id).is_file() for history in crew):
+            continue
+        jobs = [Job(history.user_id, history.examples, configs[history.user_id]) for history in crew]
+        for trained in training.train(jobs, lambda done, _, before=start: on_user(before + done, len(histories))):
+            _write_part(_part(parts, trained.memory.user_id), trained)
+    on_user(len(histories), len(histories))
+
+
+def _part(parts: Path, user_id: str) -> Path:
+    return parts / f"{user_id}.safetensors"
 
 
 def _parts_of(parts: Path, histories: Sequence[History]) -> Iterator[Memory]:
     for history in histories:
-        yield _read_part(parts / f"{history.user_id}.safetensors")[0]
+        yield _read_part(_part(parts, history.user_id))[0]
 
 
 def _write_part(path: Path, trained: Trained) -> None:

@@ -91,9 +91,7 @@ class Server:
         slots = []
         for places in by_memory.values():
             places.sort(key=lambda place: lengths[place])
-            slots += [
-                _Slot(memories[places[0]], places[start : start + rows]) for start in range(0, len(places), rows)
-            ]
+            slots += [_Slot(memories[places[0]], places[start : start + rows]) for start in range(0, len(places), rows)]
         return slots
 
     def _spread(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from imprint.memory.config import MemoryConfig
@@ -22,6 +24,10 @@ class MemorySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    trainer: Literal["fleet", "one_user"] = Field(
+        default="fleet", description="fleet: many users at once; one_user: plain PEFT, the same memories, slowly."
+    )
+    fleet: FleetSettings = FleetSettings()
     batch_rows: int = Field(default=16, ge=1, description="Rows in one training step of one user.")
     fixed_config: MemoryConfig = Field(
         description="The config of the method fixed_memory: one for all, never searched."

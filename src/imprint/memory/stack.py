@@ -93,7 +93,9 @@ class StackedLinear(nn.Module):
         slots = len(self.a)
         split = x.reshape(slots, -1, x.shape[-1])
         width_in, width_out = self.weight.shape
-        y = (_Merged if merging_pays(split.shape[1], width_in, width_out) else _Apart).apply(split, self.weight, self.a, self.b)
+        y = (_Merged if merging_pays(split.shape[1], width_in, width_out) else _Apart).apply(
+            split, self.weight, self.a, self.b
+        )
         if self.bias is not None:
             y = y + self.bias
         return y.view(*x.shape[:-1], width_out)

@@ -65,10 +65,12 @@ class Trainee:
 
     @property
     def finished(self) -> bool:
+        """Whether every episode is trained."""
         return self.number == len(self._episodes)
 
     @property
     def at_episode_end(self) -> bool:
+        """Whether the plan of the episode is used up."""
         return self.step == len(self._plan)
 
     @property
@@ -88,6 +90,7 @@ class Trainee:
 
     @property
     def learning_rate(self) -> float:
+        """That of the next step."""
         return self.settings.learning_rate * share_of_peak(self.step, len(self._plan), self.settings.warmup_share)
 
     def advance(self, loss: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
 from imprint.base.settings import BaseSettings
 from imprint.memory.inject import StoreRecord
+from imprint.memory.settings import FleetSettings
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer
 from imprint.personalizers.remembered import Remembered
@@ -18,20 +19,29 @@ Record = Mapping[str, Any]
 """A record as a stage wrote it, and the catalog keeps it."""
 
 
-def remembered(name: str, memories: Record, pooled_model: Record, settings: BaseSettings) -> Remembered:
-    """The method `memory` or `fixed_memory`, from its store."""
-    return Remembered(name, _loaded(pooled_model, settings), MemoryStore(Path(StoreRecord(**memories).path)))
+def remembered(
+    name: str, memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
+) -> Remembered:
+    """The method `memory`, or one of those beside it, from its store."""
+    store = MemoryStore(Path(StoreRecord(**memories).path))
+    return Remembered(name, _loaded(pooled_model, base), store, fleet.slots)
 
 
 def methods(
-    base_model: Record, pooled_model: Record, fixed_memories: Record, memories: Record, settings: BaseSettings
+    base_model: Record,
+    pooled_model: Record,
+    baseline_memories: Mapping[str, Record],
+    memories: Record,
+    base: BaseSettings,
+    fleet: FleetSettings,
 ) -> Iterator[Personalizer]:
-    """`base`, `pooled` (where that stage ran), `fixed_memory` and `memory`, loaded one after the other."""
-    yield Unpersonalised("base", _loaded(base_model, settings))
+    """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`, loaded one by one."""
+    yield Unpersonalised("base", _loaded(base_model, base), fleet.slots)
     if pooled_model["pooled"]:
-        yield Unpersonalised("pooled", _loaded(pooled_model, settings))
-    yield remembered("fixed_memory", fixed_memories, pooled_model, settings)
-    yield remembered("memory", memories, pooled_model, settings)
+        yield Unpersonalised("pooled", _loaded(pooled_model, base), fleet.slots)
+    for name, record in baseline_memories.items():
+        yield remembered(name, record, pooled_model, base, fleet)
+    yield remembered("memory", memories, pooled_model, base, fleet)
 
 
 def _loaded(record: Record, settings: BaseSettings) -> BaseModelInUse:

@@ -5,55 +5,43 @@ A user without a memory raises `UnknownUserError`; nobody is ever answered by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from imprint.base.examples import Interaction
-from imprint.base.generate import respond
 from imprint.base.load import BaseModelInUse
-from imprint.base.loss import RowLoss, score
+from imprint.base.loss import RowLoss
 from imprint.memory.store import MemoryStore
-from imprint.memory.weights import remembering
 from imprint.personalizers.protocol import Question
 
-Asked = TypeVar("Asked", Interaction, Question)
-Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    from imprint.memory.weights import Memory
 
 
 class Remembered:
     """Users' own memories, from one store, on the base they were trained on."""
 
-    def __init__(self, name: str, base: BaseModelInUse, store: MemoryStore) -> None:
-        """`name` is `memory` or `fixed_memory`, by how the store's config was chosen."""
+    def __init__(self, name: str, base: BaseModelInUse, store: MemoryStore, slots: int) -> None:
+        """`name` says how the store's configs were chosen; `slots` memories share one pass."""
+        from imprint.memory.serve import Server
+
         self.name = name
-        self._base = base
-        self._store = store
+        self._base, self._store = base, store
+        self._server = Server(base, slots)
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response under its own user's memory, in order."""
-        return self._by_user(rows, lambda mine: score(self._base.model, self._base.encoder.examples(mine)))
+        return self.score_as([row.user_id for row in rows], rows)
 
-    def score_as(self, user_id: str, rows: Sequence[Interaction]) -> list[RowLoss]:
-        """Loss of every row's response under `user_id`'s memory, whoever wrote it: what specificity is made of."""
-        with remembering(self._base, self._store.load(user_id)):
-            return score(self._base.model, self._base.encoder.examples(rows))
+    def score_as(self, user_ids: Sequence[str], rows: Sequence[Interaction]) -> list[RowLoss]:
+        """Loss of every row's response under the memory of the user beside it: what specificity is made of."""
+        return self._server.score(self._memories(user_ids), self._base.encoder.examples(rows))
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order, each by its own user's memory."""
-        return self._by_user(
-            questions,
-            lambda mine: respond(
-                self._base.model, self._base.encoder, [question.query for question in mine], max_new_tokens
-            ),
-        )
+        memories = self._memories([question.user_id for question in questions])
+        return self._server.respond(memories, [question.query for question in questions], max_new_tokens)
 
-    def _by_user(self, asked: Sequence[Asked], answer: Callable[[list[Asked]], Sequence[Answer]]) -> list[Answer]:
-        """Group by user, answer each group under that user's memory, and put the answers back in order."""
-        places: dict[str, list[int]] = {}
-        for place, one in enumerate(asked):
-            places.setdefault(one.user_id, []).append(place)
-        answers: dict[int, Answer] = {}
-        for user_id, mine in places.items():
-            with remembering(self._base, self._store.load(user_id)):
-                answers.update(zip(mine, answer([asked[place] for place in mine]), strict=True))
-        return [answers[place] for place in range(len(asked))]
+    def _memories(self, user_ids: Sequence[str]) -> list[Memory]:
+        loaded = {user_id: self._store.load(user_id) for user_id in dict.fromkeys(user_ids)}
+        return [loaded[user_id] for user_id in user_ids]

@@ -104,7 +104,8 @@ def render_report(
         figures=_figures(trials, scores, specificity),
         trial_counts=_trial_counts(trials),
         top_trials=ranked[:TOP_TRIALS],
-        chosen=search,
+        search=search,
+        chosen=search["population"]["tpe"] if search else None,
         examples=[("Largest gains", best), ("Largest losses, or smallest gains", worst)],
         conditions=flattened(conditions),
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-METHOD_ORDER = ("base", "pooled", "fixed_memory", "memory")
+METHOD_ORDER = ("base", "pooled", "fixed_memory", "random_memory", "population_memory", "memory")
 ANSWERS = ("loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover")
 """Metrics of how well users are answered; the others say whose a memory is and what it costs."""
 LABELS = {
@@ -101,7 +101,7 @@ def higher_is_better(metrics: Mapping[str, Any], metric: str) -> bool | None:
 
 
 def ordered_methods(metrics: Mapping[str, Any]) -> list[str]:
-    """Methods of the record: base, pooled, fixed_memory, memory, then any others in the record's order."""
+    """Methods of the record in the order of METHOD_ORDER, then any others in the record's own."""
     methods = metrics["methods"]
     return [name for name in METHOD_ORDER if name in methods] + [name for name in methods if name not in METHOD_ORDER]
 

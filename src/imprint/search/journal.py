@@ -1,4 +1,4 @@
-"""Trials as append-only JSON lines: a study's only state, readable by a person, safe against a kill at any moment."""
+"""Trials as append-only JSON lines: a search's only state, readable by a person, safe against a kill at any moment."""
 
 from __future__ import annotations
 
@@ -28,23 +28,41 @@ class Trial(BaseModel):
 
 
 class Journal:
-    """The trials of one study in one file. A last line that a kill cut short is discarded when the file is opened."""
+    """The trials of a search in one file, a line a round: all trials that were trained together, or none of them.
+
+    A last line that a kill cut short is discarded when the file is opened.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or begin the journal at `path`."""
         self.path = path
-        self.trials: list[Trial] = []
+        self._studies: dict[str, list[Trial]] = {}
+        self._pending: list[Trial] = []
         if path.is_file():
             whole, _, _cut = path.read_bytes().rpartition(b"\n")
-            self.trials = [Trial(**json.loads(line)) for line in whole.splitlines()]
+            for line in whole.splitlines():
+                for trial in json.loads(line):
+                    self.of(trial["study"]).append(Trial(**trial))
             with path.open("r+b") as stream:
                 stream.truncate(len(whole) + 1 if whole else 0)
 
-    def append(self, trial: Trial) -> None:
-        """Add a finished trial; on return it is on disk."""
+    def of(self, study: str) -> list[Trial]:
+        """All trials of a study so far, by number."""
+        return self._studies.setdefault(study, [])
+
+    def add(self, trial: Trial) -> None:
+        """Note a trial of the round under way."""
+        self.of(trial.study).append(trial)
+        self._pending.append(trial)
+
+    def end_round(self) -> None:
+        """The round under way is over; on return it is on disk."""
+        if not self._pending:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps([trial.model_dump(mode="json") for trial in self._pending], ensure_ascii=False)
         with self.path.open("ab") as stream:
-            stream.write(trial.model_dump_json().encode() + b"\n")
+            stream.write(line.encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        self.trials.append(trial)
+        self._pending.clear()

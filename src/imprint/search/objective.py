@@ -1,25 +1,32 @@
-"""The objective: train a config on pilot users, score it on their validation rows (never on a reported user's).
+"""The objective: train a config on a study's users and score it on their validation rows; lower is better.
 
-Its value is the mean over pilots of nats per response token; lower is better.
+Its value is the mean over those users of nats per response token. The population's users are pilots, who are never
+reported; a user's own study has that user alone. Test rows never come here.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
-from imprint.base.loss import mean_loss, score
+from imprint.base.loss import mean_loss
+from imprint.errors import ImprintError
 from imprint.memory.config import MemoryConfig
-from imprint.memory.trainer import train_memory
-from imprint.memory.weights import remembering
+from imprint.memory.settings import MemorySettings
 from imprint.search.settings import SearchSettings
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
+
+
+FAILURES = (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError)
+"""What fails a trial and not the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +43,63 @@ class Pilot:
         return fingerprint_of_examples((*self.train, *self.validation))
 
 
-def evaluate_config(
-    base: BaseModelInUse, pilots: Sequence[Pilot], config: MemoryConfig, seed: int, batch_rows: int
-) -> dict[str, float]:
-    """Validation loss of each pilot's memory in this config, by user."""
-    losses = {}
-    for pilot in pilots:
-        trained = train_memory(base, pilot.user_id, pilot.train, config, seed, batch_rows)
-        with remembering(base, trained.memory):
-            losses[pilot.user_id] = mean_loss(score(base.model, pilot.validation))
-    return losses
+class Objective:
+    """Trains configs on pilots and scores them, as many at once as are asked for."""
+
+    def __init__(self, base: BaseModelInUse, memory: MemorySettings, seed: int) -> None:
+        """On one base, with the trainer that `memory` names."""
+        from imprint.memory.serve import Server
+        from imprint.memory.training import Training
+
+        self._base = base
+        self._training = Training(base, memory, seed)
+        self._server = Server(base, memory.fleet.slots)
+
+    def losses(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, float]]:
+        """Validation loss of each pilot's memory, by user, for every config asked with its pilots; in one fleet."""
+        from imprint.memory.trainee import Job
+
+        jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, Job]] = {}
+        for pilots, config in asked:
+            for pilot in pilots:  # two studies that ask the same of the same user are answered once
+                jobs.setdefault((pilot.user_id, config), (pilot, Job(pilot.user_id, pilot.train, config)))
+        trained = self._training.train([job for _, job in jobs.values()])
+        memories, rows = [], []
+        for one, (pilot, _) in zip(trained, jobs.values(), strict=True):
+            memories += [one.memory] * len(pilot.validation)
+            rows += pilot.validation
+        scored = iter(self._server.score(memories, rows))
+        found = {key: mean_loss([next(scored) for _ in pilot.validation]) for key, (pilot, _) in jobs.items()}
+        return [{pilot.user_id: found[pilot.user_id, config] for pilot in pilots} for pilots, config in asked]
+
+    def outcomes(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, Any]]:
+        """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
+        started = time.perf_counter()
+        try:
+            losses = self.losses(asked)
+        except FAILURES as error:
+            if len(asked) == 1:
+                failed = f"{type(error).__name__}: {error}"
+                return [{"status": "failed", "error": failed, "seconds": time.perf_counter() - started}]
+            return [outcome for one in asked for outcome in self.outcomes([one])]
+        seconds = (time.perf_counter() - started) / len(asked)
+        return [
+            {**self._outcome(config, mine), "seconds": seconds} for (_, config), mine in zip(asked, losses, strict=True)
+        ]
+
+    def _outcome(self, config: MemoryConfig, losses: dict[str, float]) -> dict[str, Any]:
+        value = sum(losses.values()) / len(losses)
+        if not math.isfinite(value):
+            return {"status": "failed", "error": f"objective value {value}: training diverged"}
+        size = config.trainable_parameters(self._base.sites)
+        return {"status": "ok", "objective_value": value, "trainable_parameters": size, "per_user": losses}
 
 
 def read_pilots(
-    base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow], settings: SearchSettings
+    base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow], settings: SearchSettings, *roles: str
 ) -> list[Pilot]:
-    """The pilots of a user index, each with their latest rows of the train and validation splits."""
-    users = users_of(index, "pilot")
+    """The users of an index in these roles, each with their latest rows of the train and validation splits."""
+    users = users_of(index, *roles)
     train = read_histories(table, users, "train")
     validation = read_histories(table, users, "validation")
     encode = base.encoder.examples

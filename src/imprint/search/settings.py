@@ -66,7 +66,11 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scope: Literal["population"] = Field(default="population", description="population: one config for all users.")
+    scope: Literal["population", "cohort", "user"] = Field(
+        default="user", description="Who has a config of their own: all users together, each cohort, or each user."
+    )
+    cohorts: int = Field(default=4, ge=1, description="Scope cohort: clusters of users by what the base makes of them.")
+    warm_start: int = Field(default=4, ge=1, description="Best points of the population a further study begins at.")
     trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the TPE study.")
     random_trials: int | None = Field(
         default=None, ge=0, description="Trials of the random study beside it; null: as many as TPE has."

@@ -42,31 +42,31 @@ class Study:
         seed: int,
         journal: Journal,
         startup_trials: int = 6,
-        first: MemoryConfig | None = None,
+        first: Sequence[MemoryConfig] = (),
     ) -> None:
         """A study over `space`, continuing whatever `journal` already holds.
 
-        `first` is proposed before anything is drawn, if it lies in the space: a study that begins at a known config can
-        only improve on it.
+        Configs in `first` are proposed before anything is drawn, those that lie in the space: a study that begins at
+        known configs can only improve on them.
         """
         from hyperopt.base import Domain
 
         self.name, self.sampler, self.space, self.seed = name, sampler, space, seed
         self.journal, self.startup_trials = journal, startup_trials
-        self._first = point_of(first, space) if first is not None else None
+        self._first = [point for config in first if (point := point_of(config, space)) is not None]
         self._domain = Domain(lambda point: None, hyperopt_space(space))
 
     @property
     def trials(self) -> list[Trial]:
         """All trials so far, refused and failed ones among them, by number."""
-        return self.journal.trials
+        return self.journal.of(self.name)
 
     def remaining(self, budget: int) -> int:
         """Trials still to evaluate: refused points do not use up the budget, failed ones do."""
         return budget - sum(trial.status != "refused" for trial in self.trials)
 
     def within(self, budget: int) -> list[Trial]:
-        """The trials up to the `budget`-th evaluated one: what a journal that once had a larger budget would have had."""
+        """The trials up to the `budget`-th evaluated one: those a journal would hold that never had a larger budget."""
         kept: list[Trial] = []
         for trial in self.trials:
             if budget == 0:
@@ -90,7 +90,7 @@ class Study:
                 return Asked(tid, values, config)
             except (MemoryConfigError, ValueError) as error:
                 reason = " ".join(str(error).split())
-                self.journal.append(
+                self.journal.add(
                     Trial(study=self.name, tid=tid, values=values, config=None, status="refused", error=reason)
                 )
         raise SettingsError(
@@ -102,12 +102,12 @@ class Study:
         """Record what came of a point: `status`, and for a good one `objective_value` and what else was measured."""
         config = asked.config.model_dump(mode="json")
         trial = Trial(study=self.name, tid=asked.tid, values=asked.values, config=config, **outcome)
-        self.journal.append(trial)
+        self.journal.add(trial)
         return trial
 
     def _propose(self, tid: int) -> dict[str, list[int | float]]:
-        if tid == 0 and self._first is not None:
-            return self._first
+        if tid < len(self._first):
+            return self._first[tid]
         from functools import partial
 
         from hyperopt import rand, tpe
@@ -141,3 +141,15 @@ class Study:
             trials.insert_trial_docs(documents)
         trials.refresh()
         return trials
+
+
+class FixedStudy(Study):
+    """A study that asks for one known config, whether it lies in the space or not."""
+
+    def __init__(self, name: str, config: MemoryConfig, journal: Journal) -> None:
+        """A study of `config` alone."""
+        self.name, self.journal, self._config = name, journal, config
+
+    def ask(self, sites: Sequence[Site] = ()) -> Asked:
+        """The config."""
+        return Asked(len(self.trials), {}, self._config)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from imprint.search.population import search_population
 from toys import invented_rows
 
 from imprint.errors import MemoryConfigError, NotEnoughDataError
@@ -10,7 +11,6 @@ from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search import population
 from imprint.search.objective import Pilot, evaluate_config
-from imprint.search.population import search_population
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)

@@ -1,0 +1,146 @@
+"""The benchmark: Imprint's fleet against stock PEFT, in one run on one machine.
+
+    python benchmarks/bench.py [--users 64] [--quick] [--device cpu|cuda] [--model embedded|llama-1b|llama-7b]
+                               [--only train,generate,scale]
+
+It prints a table and, as its last line, JSON. Each section is one module with a function `measure(Given) -> Measured`;
+to add one, add its line to `SECTIONS`. What the figures mean: docstrings of the modules, and docs/results/bench.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched, and nothing asks whether it could be
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import generation
+import scaling
+import torch
+import training
+from machine import Rates, hardware, product_rates, versions
+from rich.console import Console
+from rich.table import Table
+from sections import Given, Measured, progress
+from setting import EMBEDDED, LLAMAS, Options, Setting, make_setting
+
+SECTIONS: dict[str, Callable[[Given], Measured]] = {
+    "train": training.measure,
+    "generate": generation.measure,
+    "scale": scaling.measure,
+}
+STEP_TOKENS = (512, 4096)  # rows of the model's own products: one user's step, and a step of several
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the sections asked for; print the table and the JSON line."""
+    asked = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="imprint-bench-") as workspace:
+        options = _options(asked, workspace)
+        progress.print(f"setting: {options.users} users, base {options.model} on {options.device}")
+        setting = make_setting(options, options.users)
+        rates = product_rates(options.device, _own_products(setting), seconds=0.05 if options.quick else 0.3)
+        given = Given(options, setting, rates)
+        measured = [SECTIONS[name](given) for name in asked.only]
+    about = _about(options, setting, rates)
+    _print_table(about, measured)
+    numbers = {key: value for one in measured for key, value in one.numbers.items()}
+    print(json.dumps({**about, **_rounded(numbers)}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench.py", description="Imprint's fleet against stock PEFT, in one run.")
+    parser.add_argument("--users", type=_count, help="users the fleet trains (default: 64; a llama: 32)")
+    parser.add_argument("--quick", action="store_true", help="fewer users for the opponents, fewer rounds and sizes")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model", choices=[*EMBEDDED, *LLAMAS], default="embedded")
+    parser.add_argument("--only", type=_sections, default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
+    parser.add_argument(
+        "--scale-users",
+        type=_count,
+        nargs="+",
+        help="sizes of the section scale (default: 8 32 128 512; quick: no 512)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} users: give at least 1")
+    return count
+
+
+def _sections(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{','.join(unknown)}: no such section; there are {','.join(SECTIONS)}")
+    return names
+
+
+def _options(asked: argparse.Namespace, workspace: str) -> Options:
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no card on this machine; next: leave the option out.")
+    users = asked.users or (32 if asked.model in LLAMAS else 64)
+    sizes = asked.scale_users or ([8, 32, 128] if asked.quick else [8, 32, 128, 512])
+    return Options(users, asked.quick, asked.device, asked.model, tuple(sizes), workspace)
+
+
+def _own_products(setting: Setting) -> list[tuple[int, int, int]]:
+    """The products of the base's feed-forward linears and of the vocabulary projection, as (m, k, n)."""
+    shapes = {(site.in_features, site.out_features) for site in setting.base.sites if site.layer == 0}
+    vocabulary, hidden = setting.base.model.get_output_embeddings().weight.shape  # type: ignore[operator]
+    shapes.add((hidden, vocabulary))
+    return [(tokens, *shape) for tokens in STEP_TOKENS for shape in sorted(shapes)]
+
+
+def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
+    base = setting.base.record
+    return {
+        "hardware": hardware(options.device),
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "product_gflops": {"fp32": round(rates.fp32 / 1e9, 1), "bf16": round(rates.bf16 / 1e9, 1)},
+        "versions": versions(),
+        "model": options.model,
+        "parameters": base.parameters,
+        "layers": base.layers,
+        "users": len(setting.users),
+        "rows_per_user": len(setting.users[0].examples),
+        "fixed_config": setting.fixed.model_dump(mode="json"),
+        "searched_config": setting.searched.model_dump(mode="json"),
+        "fleet": setting.fleet.model_dump(mode="json"),
+        "quick": options.quick,
+    }
+
+
+def _print_table(about: dict[str, Any], measured: Sequence[Measured]) -> None:
+    rates = about["product_gflops"]
+    machine = f"{about['hardware']}, {about['threads']} threads, fp32 {rates['fp32']} and bf16 {rates['bf16']} GFLOP/s"
+    what = f"{about['users']} users of {about['rows_per_user']} rows; {about['model']}, {about['parameters']:,} weights"
+    table = Table("what", "figure", "remark", title=f"{machine}\n{what}", title_justify="left")
+    for one in measured:
+        for line in one.lines:
+            table.add_row(*line)
+        table.add_section()
+    Console(width=140).print(table)
+
+
+def _rounded(value: Any) -> Any:
+    """Every float to four significant digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What is measured: users with their rows, a base model, and the two configs.
+
+The users are those of the embedded default (`conf/base`): the fabricated corpus, read by its reader and split as the
+default run splits it. The base is the embedded one, trained briefly on background users, or a randomly initialised
+LLaMA: speed needs no good weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+from imprint.base.embedded import train_tokenizer
+from imprint.base.examples import Encoder, Example, Interaction
+from imprint.base.load import BaseModelInUse, BaseRecord, load_base, prepare_base
+from imprint.base.settings import BaseSettings
+from imprint.corpora import CorpusSettings, open_corpus
+from imprint.data.partition import PartitionSettings, split_sizes
+from imprint.memory.config import MemoryConfig
+from imprint.memory.settings import FleetSettings, MemorySettings
+from imprint.provenance import seed_for
+
+CONF = Path(__file__).resolve().parent.parent / "conf" / "base"
+SEED = 7
+ROW_TOKENS, VOCABULARY = 64, 32_000  # of the randomly initialised models
+
+EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 20_000)}
+"""Model choice to shape and training tokens of an embedded base."""
+TRIAL, TRIAL_INTERACTIONS = ("tiny", "llama-toy"), 24
+"""Models for trying the benchmark out; their users' histories are this short."""
+
+LLAMAS: dict[str, dict[str, int]] = {
+    "llama-1b": {"hidden": 2048, "feed_forward": 8192, "layers": 16, "heads": 32, "kv_heads": 8},
+    "llama-7b": {"hidden": 4096, "feed_forward": 11_008, "layers": 32, "heads": 32, "kv_heads": 32},
+    "llama-toy": {"hidden": 64, "feed_forward": 192, "layers": 2, "heads": 4, "kv_heads": 4},
+}
+"""Shapes of randomly initialised models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One run of the benchmark, as the command line has it."""
+
+    users: int
+    quick: bool
+    device: str
+    model: str
+    scale_users: tuple[int, ...]
+    workspace: str
+
+
+class User(NamedTuple):
+    """One user: training rows as the base reads them, and queries of their test split."""
+
+    user_id: str
+    examples: list[Example]
+    queries: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every section measures on. `searched` is a config of the kind that the search picks."""
+
+    base: BaseModelInUse
+    users: Sequence[User]
+    fixed: MemoryConfig
+    searched: MemoryConfig
+    batch_rows: int
+    fleet: FleetSettings
+    device: str
+
+
+def make_setting(options: Options, users: int) -> Setting:
+    """The setting for so many users; the base is trained once a workspace."""
+    base = _llama(options) if options.model in LLAMAS else _embedded(options)
+    memory = MemorySettings(**_conf("memory"))
+    fixed = memory.fixed_config
+    # two groups of layers: the same as ranks 0, 0, 8, 8, for a base of any even number of layers
+    searched = fixed.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
+    read = partial(_random_user if options.model in LLAMAS else _user, base)
+    shortest = TRIAL_INTERACTIONS if options.model in TRIAL else None
+    people = [read(rows[:shortest]) for rows in _fabricated(users, "interactions")]
+    return Setting(base, people, fixed, searched, memory.batch_rows, memory.fleet, options.device)
+
+
+@cache
+def _conf(name: str) -> Mapping[str, Any]:
+    """A top-level entry of the default run's parameters."""
+    for path in sorted(CONF.glob("parameters*.yml")):
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if name in found:
+            return MappingProxyType(found[name])
+    raise KeyError(f"{name}: in none of conf/base/parameters*.yml; next: name an entry that is there.")
+
+
+def _fabricated(users: int, length: str) -> list[list[Interaction]]:
+    """Histories of `users` fabricated users; `length` is the setting that says how long they are in the default run."""
+    corpus = _conf("corpus")
+    interactions = corpus["fabricate"][length]
+    seed = seed_for(SEED, length) % 2**31  # background users are others than those with a memory
+    settings = {"users": users, "interactions": interactions, "background_users": 0, "seed": seed}
+    histories: dict[str, list[Interaction]] = {}
+    for batch in open_corpus(CorpusSettings(**{**corpus, "fabricate": settings})).batches():
+        for row in batch.to_pylist():
+            one = Interaction(row["user"], f"{row['user']}-{row['source_id']}", row["query"], row["response"])
+            histories.setdefault(one.user_id, []).append(one)
+    return list(histories.values())
+
+
+def _training_rows(rows: Sequence[Interaction]) -> int:
+    return split_sizes(len(rows), PartitionSettings(**_conf("partition")))[0]
+
+
+def _user(base: BaseModelInUse, rows: Sequence[Interaction]) -> User:
+    train = _training_rows(rows)
+    return User(rows[0].user_id, base.encoder.examples(rows[:train]), [row.query for row in rows[train:]])
+
+
+def _random_user(base: BaseModelInUse, rows: Sequence[Interaction]) -> User:
+    """As many rows as the user has, but of 64 random tokens each, one half of them the response."""
+    name, train = rows[0].user_id, _training_rows(rows)
+    draw = Random(name)
+    examples = [
+        Example(name, row.record_id, tuple(draw.choices(range(3, VOCABULARY), k=ROW_TOKENS)), ROW_TOKENS // 2, False)
+        for row in rows[:train]
+    ]
+    return User(name, examples, [row.query for row in rows[train:]])
+
+
+def _embedded(options: Options) -> BaseModelInUse:
+    size, tokens = EMBEDDED[options.model]
+    conf = _conf("base")
+    fit = {**conf["embedded"]["fit"], "max_tokens": tokens}
+    settings = BaseSettings(**{**conf, "embedded": {**conf["embedded"], "size": size, "fit": fit}})
+    background = _fabricated(_conf("corpus")["fabricate"]["background_users"], "background_interactions")
+    rows = [row for history in background for row in history[: _training_rows(history)]]
+    base = load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
+    base.model.to(options.device)
+    return base
+
+
+def _llama(options: Options) -> BaseModelInUse:
+    """A LLaMA of random weights, made on the device: bf16 on a card, fp32 on a CPU."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = LLAMAS[options.model]
+    texts = [row.query for rows in _fabricated(8, "interactions") for row in rows]
+    tokenizer = train_tokenizer(texts, 512)
+    tokenizer.add_tokens([f"<{number}>" for number in range(len(tokenizer), VOCABULARY)])
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["feed_forward"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv_heads"],
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype=torch.bfloat16 if options.device == "cuda" else torch.float32,
+    )
+    torch.manual_seed(SEED)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(config.dtype)
+    try:
+        with torch.device(options.device):
+            model = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.eval().requires_grad_(False)
+    size = sum(weight.numel() for weight in model.parameters())
+    record = BaseRecord(
+        path=options.model, fingerprint=options.model, family="llama", layers=shape["layers"], parameters=size
+    )
+    return BaseModelInUse(model, Encoder(tokenizer, 48, 48), record)

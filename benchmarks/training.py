@@ -1,0 +1,152 @@
+"""Training: the fleet against stock PEFT + Trainer and against a hand-written PEFT loop, in turns.
+
+The opponents train a few of the users, one at a time, and are compared by their seconds a user; the fleet trains all of
+them at once. A round is each contender once, and every round builds a fleet anew, so that nothing it keeps between
+calls helps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import fmean, median
+
+from flops import necessary_flops
+from machine import timed
+from opponents import Run, in_bf16, with_loop, with_trainer
+from sections import Given, Measured, progress
+from setting import SEED, Setting, User
+
+from imprint.memory.config import MemoryConfig
+from imprint.memory.fleet import Fleet
+from imprint.memory.trainee import Job
+
+TRAINER, FLEET = "PEFT + Trainer", "fleet"
+OneUser = Callable[[Setting, MemoryConfig, User], Run]
+
+
+@dataclass(slots=True)
+class Contender:
+    """What one way of training took: seconds a user (one figure a user, or a round for the fleet), and final losses."""
+
+    seconds: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def add(self, seconds: Sequence[float], losses: dict[str, float]) -> None:
+        """One round: seconds a user, and final loss by user."""
+        self.seconds += seconds
+        self.rounds.append(fmean(seconds))
+        self.losses.update(losses)
+
+    @property
+    def per_user(self) -> float:
+        """Median seconds a user."""
+        return median(self.seconds)
+
+
+def measure(given: Given) -> Measured:
+    """Both training rows: the fixed config, and one of the kind that the search picks."""
+    setting, rates = given.setting, given.rates
+    fixed = _side_by_side(given, setting.fixed, "rank 8 everywhere")
+    searched = _side_by_side(given, setting.searched, "as searched")
+    loop, searched_loop = _best_loop(fixed), _best_loop(searched)
+    shares = [_share(given, config, found) for config, found in ((setting.fixed, fixed), (setting.searched, searched))]
+    gap = max(_loss_gap(fixed), _loss_gap(searched))
+    numbers = {
+        "train_ratio_vs_trainer": fixed[TRAINER].per_user / fixed[FLEET].per_user,
+        "train_ratio_vs_loop": fixed[loop].per_user / fixed[FLEET].per_user,
+        "searched_ratio_vs_trainer": searched[TRAINER].per_user / searched[FLEET].per_user,
+        "searched_ratio_vs_loop": searched[searched_loop].per_user / searched[FLEET].per_user,
+        "loss_gap": gap,
+        "flops_share": shares[0],
+        "searched_flops_share": shares[1],
+        "loop": loop,
+        "train_seconds_per_user": {name: one.per_user for name, one in fixed.items()},
+        "train_rounds": {name: one.rounds for name, one in fixed.items()},
+        "searched_seconds_per_user": {name: one.per_user for name, one in searched.items()},
+        "searched_rounds": {name: one.rounds for name, one in searched.items()},
+    }
+    lines = [*_lines("training, rank 8", fixed), *_lines("training, as searched", searched)]
+    lines += [
+        ("largest gap in final loss", f"{gap:.2%}", "allowed: 1 %"),
+        ("share of the product rate", f"{shares[0]:.2f}", f"of {rates.best / 1e9:.0f} GFLOP/s"),
+        ("share, as searched", f"{shares[1]:.2f}", ""),
+    ]
+    if not rates.bf16_pays:
+        remark = f"{rates.bf16 / 1e9:.0f} against {rates.fp32 / 1e9:.0f} GFLOP/s: the loop is timed in fp32 alone"
+        lines.append(("bf16", "slower here", remark))
+    return Measured(lines, numbers)
+
+
+def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, Contender]:
+    setting, quick = given.setting, given.options.quick
+    some = setting.users[: 2 if quick else 8]
+    alone = _opponents(given)
+    found = {name: Contender() for name in (*alone, FLEET)}
+    for train in alone.values():  # what happens once a process is in nobody's time
+        train(setting, config, some[0])
+    _fleet(setting, config, setting.users[:1])
+    rounds = 1 if quick else 3
+    for number in range(1, rounds + 1):
+        for name, train in alone.items():
+            progress.print(f"training, {title}: round {number} of {rounds}, {name}, {len(some)} users")
+            runs = {user.user_id: train(setting, config, user) for user in some}
+            found[name].add([run.seconds for run in runs.values()], {key: run.final_loss for key, run in runs.items()})
+        progress.print(f"training, {title}: round {number} of {rounds}, {FLEET}, {len(setting.users)} users")
+        seconds, losses = _fleet(setting, config, setting.users)
+        found[FLEET].add([seconds / len(setting.users)], losses)
+    return found
+
+
+def _opponents(given: Given) -> dict[str, OneUser]:
+    """Name to what trains one user. Where bf16 is fast, the loop runs in it too; on a card in nothing else."""
+    opponents: dict[str, OneUser] = {TRAINER: with_trainer}
+    if given.options.device == "cpu":
+        opponents["PEFT loop, fp32"] = partial(with_loop, bf16=False)
+    if given.rates.bf16_pays:
+        narrow = in_bf16(given.setting) if given.options.device == "cpu" else given.setting
+        opponents["PEFT loop, bf16"] = lambda _, config, user: with_loop(narrow, config, user, bf16=True)
+    return opponents
+
+
+def _fleet(setting: Setting, config: MemoryConfig, users: Sequence[User]) -> tuple[float, dict[str, float]]:
+    """Seconds for all users, and their final losses."""
+    jobs = [Job(user.user_id, user.examples, config) for user in users]
+    seconds, trained = timed(
+        lambda: Fleet(setting.base, setting.fleet, SEED, setting.batch_rows).train(jobs), setting.device
+    )
+    return seconds, {one.memory.user_id: one.fitted[-1].final_loss for one in trained}
+
+
+def _best_loop(found: dict[str, Contender]) -> str:
+    return min((name for name in found if name not in (TRAINER, FLEET)), key=lambda name: found[name].per_user)
+
+
+def _loss_gap(found: dict[str, Contender]) -> float:
+    """Largest relative difference of the mean final loss between the fleet and an opponent, over the users of both."""
+    gaps = []
+    for name, one in found.items():
+        if name != FLEET:
+            ours = fmean(found[FLEET].losses[user] for user in one.losses)
+            gaps.append(abs(ours - fmean(one.losses.values())) / fmean(one.losses.values()))
+    return max(gaps)
+
+
+def _share(given: Given, config: MemoryConfig, found: dict[str, Contender]) -> float:
+    """Necessary operations a second of the fleet (`flops`), as a share of the best product rate of this run."""
+    users = given.setting.users
+    each = fmean(necessary_flops(given.setting.base, config, user.examples) for user in users)
+    return each / found[FLEET].per_user / given.rates.best
+
+
+def _lines(title: str, found: dict[str, Contender]) -> list[tuple[str, str, str]]:
+    ours = found[FLEET]
+    lines = []
+    for name, one in found.items():
+        ratios = [theirs / mine for theirs, mine in zip(one.rounds, ours.rounds, strict=True)]
+        spread = f"; by round {min(ratios):.2f} to {max(ratios):.2f}"
+        remark = "" if one is ours else f"fleet is {one.per_user / ours.per_user:.2f} times as fast{spread}"
+        lines.append((f"{title}: {name}", f"{one.per_user:.3f} s a user", remark))
+    return lines

@@ -1,0 +1,31 @@
+"""Which trainer makes memories: the fleet, or plain PEFT one user at a time. Both make the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from imprint.base.load import BaseModelInUse
+from imprint.memory.fleet import Fleet
+from imprint.memory.settings import MemorySettings
+from imprint.memory.trainee import Job
+from imprint.memory.trainer import Trained, train_memory
+
+
+class Training:
+    """The trainer a run's settings name, on one base."""
+
+    def __init__(self, base: BaseModelInUse, settings: MemorySettings, seed: int) -> None:
+        """`settings.trainer` on `base`; all randomness comes from `seed` and the users' ids."""
+        self._base, self._settings, self._seed = base, settings, seed
+        self._fleet = Fleet(base, settings.fleet, seed, settings.batch_rows) if settings.trainer == "fleet" else None
+
+    def train(self, jobs: Sequence[Job], on_job: Callable[[int, int], None] = lambda done, jobs: None) -> list[Trained]:
+        """One memory a job, in order; `on_job(done, jobs)` after each."""
+        if self._fleet is not None:
+            return self._fleet.train(jobs, on_job)
+        trained = []
+        for job in jobs:
+            rows = self._settings.batch_rows
+            trained.append(train_memory(self._base, job.user_id, job.examples, job.config, self._seed, rows))
+            on_job(len(trained), len(jobs))
+        return trained

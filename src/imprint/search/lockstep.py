@@ -1,0 +1,51 @@
+"""Many studies, one fleet: a round asks every study for one trial and trains all of them together (design, section 6).
+
+Each study stays exact sequential TPE, because its next point is asked for only after its last was told; the hardware is
+full, because there are many studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imprint.base.sites import Site
+from imprint.search.journal import Journal, Trial
+from imprint.search.objective import Objective, Pilot
+from imprint.search.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A study, whose users its trials are trained and scored on, and its budget of trials."""
+
+    study: Study
+    pilots: Sequence[Pilot]
+    budget: int
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The study's trials within its budget."""
+        return self.study.within(self.budget)
+
+
+def run_rounds(
+    searched: Sequence[Searched],
+    objective: Objective,
+    journal: Journal,
+    sites: Sequence[Site],
+    on_trial: Callable[[int, int], None] = lambda done, trials: None,
+) -> None:
+    """Rounds until every study's budget is used up; each finished round is in `journal`, which all studies share."""
+    budget = sum(one.budget for one in searched)
+    while True:
+        left = sum(max(0, one.study.remaining(one.budget)) for one in searched)
+        on_trial(budget - left, budget)
+        if not left:
+            return
+        unfinished = [one for one in searched if one.study.remaining(one.budget) > 0]
+        asked = [one.study.ask(sites) for one in unfinished]
+        points = [(one.pilots, point.config) for one, point in zip(unfinished, asked, strict=True)]
+        for one, point, outcome in zip(unfinished, asked, objective.outcomes(points), strict=True):
+            one.study.tell(point, **outcome)
+        journal.end_round()

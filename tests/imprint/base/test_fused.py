@@ -1,0 +1,175 @@
+"""The fused operations against plain PyTorch: value and gradient, and a model that is the same afterwards."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from imprint.base.fused import fused, nats_per_label
+from imprint.base.sites import FAMILIES
+
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 64,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 64, "n_positions": 32, "initializer_range": 0.2}
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def model(request):
+    """A small frozen model of the real class, its norms' weights away from one."""
+    torch.manual_seed(2)
+    config = AutoConfig.for_model(request.param, **(GPT2 if request.param == "gpt2" else SHAPE))
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for name, weight in model.named_parameters():
+        if "norm" in name and "bias" not in name:
+            weight.copy_(0.5 + torch.rand(weight.shape))
+    return model
+
+
+def answer(model, given):
+    """Hidden states for these input vectors, and the gradient of a weighted sum of them in the vectors."""
+    leaf = given.clone().requires_grad_()
+    hidden = model.base_model(inputs_embeds=leaf, use_cache=False).last_hidden_state
+    weights = torch.linspace(-1, 1, hidden.numel()).view(hidden.shape)
+    return hidden.detach(), torch.autograd.grad((hidden * weights).sum(), leaf)[0]
+
+
+def state_of(model):
+    """All that the block may touch: what each module carries of its own, and its weights."""
+    return (
+        {name: (id(module), sorted(vars(module))) for name, module in model.named_modules()},
+        {name: weight.clone() for name, weight in model.named_parameters()},
+    )
+
+
+def assert_same_state(before, after):
+    assert before[0] == after[0]
+    assert all(torch.equal(weight, after[1][name]) for name, weight in before[1].items())
+
+
+def norms_of(model):
+    return [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
+
+
+def test_a_whole_fused_model_equals_the_plain_one(model):
+    given = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(4))
+    plain = answer(model, given)
+    with fused(model):
+        ours = answer(model, given)
+
+    torch.testing.assert_close(ours[0], plain[0], rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(ours[1], plain[1], rtol=1e-4, atol=1e-5 * float(plain[1].abs().max()))
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 300.0], ids=["tiny", "usual", "large"])
+def test_a_fused_norm_equals_the_models_own(model, size):
+    """Value and gradient, also where epsilon decides, and for a leading shape of two dimensions or three."""
+    for norm in norms_of(model):
+        for shape in ((5, len(norm.weight)), (2, 3, len(norm.weight))):
+            x = (torch.randn(shape, generator=torch.Generator().manual_seed(6)) * size).requires_grad_()
+            weights = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+            plain = norm(x)
+            (wanted,) = torch.autograd.grad((plain * weights).sum(), x)
+            with fused(model):
+                ours = norm(x)
+                (got,) = torch.autograd.grad((ours * weights).sum(), x)
+            torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_the_block_is_no_empty_promise(model):
+    """RMS norms run another forward inside; LayerNorm models are left alone."""
+    with fused(model):
+        assert all("forward" in vars(norm) for norm in norms_of(model))
+        assert bool(norms_of(model)) == (model.config.model_type != "gpt2")
+        if not norms_of(model):
+            assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_the_model_is_as_it_was_after_the_block_and_after_an_exception(model):
+    given = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(5))
+    before, plain = state_of(model), answer(model, given)
+
+    with fused(model):
+        answer(model, given)
+    assert_same_state(before, state_of(model))
+    with pytest.raises(RuntimeError, match="inside"), fused(model):
+        raise RuntimeError("inside")
+    assert_same_state(before, state_of(model))
+
+    assert all(torch.equal(one, other) for one, other in zip(answer(model, given), plain, strict=True))
+
+
+def test_a_block_within_a_block_ends_alone(model):
+    """The outer one still holds; a forward that a module had of its own is its own again."""
+    before, kind = state_of(model), type(norms_of(model)[0]) if norms_of(model) else None
+    with fused(model):
+        outer = {name: vars(module).get("forward") for name, module in model.named_modules()}
+        with fused(model):
+            pass
+        assert {name: vars(module).get("forward") for name, module in model.named_modules()} == outer
+    assert_same_state(before, state_of(model))
+    if kind is not None:
+        norm = norms_of(model)[0]
+        own = norm.forward = lambda x: kind.forward(norm, x)
+        with fused(model):
+            assert vars(norm)["forward"] is not own
+        assert vars(norm)["forward"] is own
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [1.0, 40.0], ids=["usual", "sure"])
+@pytest.mark.parametrize("rows", [9, 128, 300], ids=["few", "a block", "several blocks"])
+def test_nats_per_label_equal_cross_entropy(bias, size, rows):
+    """Value and gradient under unequal weights, also where the model is very sure of itself."""
+    torch.manual_seed(8)
+    head = nn.Linear(12, 30, bias=bias).requires_grad_(False)
+    hidden = (torch.randn(rows, 12) * size).requires_grad_()
+    label, share = torch.randint(0, 30, (rows,)), torch.rand(rows)
+    plain = cross_entropy(head(hidden), label, reduction="none")
+    (wanted,) = torch.autograd.grad((plain * share).sum(), hidden)
+
+    ours = nats_per_label(hidden, head, label)
+    (got,) = torch.autograd.grad((ours * share).sum(), hidden)
+
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(nats_per_label(hidden, head, label), ours)
+
+
+def test_a_head_that_is_trained_gets_its_gradient():
+    torch.manual_seed(8)
+    head, label = nn.Linear(12, 30, bias=False), torch.randint(0, 30, (9,))
+    for hidden in (torch.randn(9, 12), torch.randn(9, 12).requires_grad_()):
+        (wanted,) = torch.autograd.grad(cross_entropy(head(hidden), label), head.weight)
+        (got,) = torch.autograd.grad(nats_per_label(hidden, head, label).mean(), head.weight)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_nats_of_a_half_precision_model_are_summed_in_full():
+    torch.manual_seed(9)
+    head = nn.Linear(12, 30, bias=False).requires_grad_(False).bfloat16()
+    hidden, label = torch.randn(9, 12).bfloat16().requires_grad_(), torch.randint(0, 30, (9,))
+    plain = cross_entropy(head(hidden).float(), label, reduction="none")
+    (wanted,) = torch.autograd.grad(plain.sum(), hidden)
+
+    ours = nats_per_label(hidden, head, label)
+    (got,) = torch.autograd.grad(ours.sum(), hidden)
+
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.02)
