@@ -3,8 +3,8 @@
     python benchmarks/bench.py [--users 64] [--quick] [--device cpu|cuda] [--model embedded|llama-1b|llama-7b]
                                [--only train,generate,scale]
 
-It prints a table and, as its last line, JSON. Each section is one module with a function `measure(Given) -> Measured`;
-to add one, add its line to `SECTIONS`. What the figures mean: docstrings of the modules, and docs/results/bench.md.
+It prints a table and, as its last line, JSON. To add a section, write its module and name it in `SECTIONS`. What the
+figures mean is said in the modules.
 """
 
 from __future__ import annotations
@@ -14,40 +14,38 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched, and nothing asks whether it could be
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import generation
-import scaling
-import torch
-import training
-from machine import Rates, hardware, product_rates, versions
-from rich.console import Console
-from rich.table import Table
-from sections import Given, Measured, progress
-from setting import EMBEDDED, LLAMAS, Options, Setting, make_setting
+if TYPE_CHECKING:
+    from machine import Rates
+    from sections import Measured
+    from setting import Options, Setting
 
-SECTIONS: dict[str, Callable[[Given], Measured]] = {
-    "train": training.measure,
-    "generate": generation.measure,
-    "scale": scaling.measure,
-}
+SECTIONS = {"train": "training", "generate": "generation", "scale": "scaling"}
+"""Section to its module, whose `measure(Given) -> Measured` does the work."""
+MODELS = ("embedded", "llama-1b", "llama-7b", "tiny", "llama-toy")  # the last two: for trying the benchmark out
 STEP_TOKENS = (512, 4096)  # rows of the model's own products: one user's step, and a step of several
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sections asked for; print the table and the JSON line."""
     asked = _parser().parse_args(arguments)
+    from machine import product_rates
+    from sections import Given, progress
+    from setting import make_setting
+
     with tempfile.TemporaryDirectory(prefix="imprint-bench-") as workspace:
         options = _options(asked, workspace)
         progress.print(f"setting: {options.users} users, base {options.model} on {options.device}")
         setting = make_setting(options, options.users)
         rates = product_rates(options.device, _own_products(setting), seconds=0.05 if options.quick else 0.3)
         given = Given(options, setting, rates)
-        measured = [SECTIONS[name](given) for name in asked.only]
+        measured = [import_module(SECTIONS[name]).measure(given) for name in asked.only]
     about = _about(options, setting, rates)
     _print_table(about, measured)
     numbers = {key: value for one in measured for key, value in one.numbers.items()}
@@ -59,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=_count, help="users the fleet trains (default: 64; a llama: 32)")
     parser.add_argument("--quick", action="store_true", help="fewer users for the opponents, fewer rounds and sizes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--model", choices=[*EMBEDDED, *LLAMAS], default="embedded")
+    parser.add_argument("--model", choices=MODELS, default="embedded")
     parser.add_argument("--only", type=_sections, default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
     parser.add_argument(
         "--scale-users",
@@ -86,6 +84,9 @@ def _sections(text: str) -> list[str]:
 
 
 def _options(asked: argparse.Namespace, workspace: str) -> Options:
+    import torch
+    from setting import LLAMAS, Options
+
     if asked.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: torch sees no card on this machine; next: leave the option out.")
     users = asked.users or (32 if asked.model in LLAMAS else 64)
@@ -102,6 +103,9 @@ def _own_products(setting: Setting) -> list[tuple[int, int, int]]:
 
 
 def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
+    import torch
+    from machine import hardware, versions
+
     base = setting.base.record
     return {
         "hardware": hardware(options.device),
@@ -122,6 +126,9 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
 
 
 def _print_table(about: dict[str, Any], measured: Sequence[Measured]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     rates = about["product_gflops"]
     machine = f"{about['hardware']}, {about['threads']} threads, fp32 {rates['fp32']} and bf16 {rates['bf16']} GFLOP/s"
     what = f"{about['users']} users of {about['rows_per_user']} rows; {about['model']}, {about['parameters']:,} weights"

@@ -32,10 +32,10 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "base"
 SEED = 7
 ROW_TOKENS, VOCABULARY = 64, 32_000  # of the randomly initialised models
 
-EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 20_000)}
+EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 120_000)}
 """Model choice to shape and training tokens of an embedded base."""
-TRIAL, TRIAL_INTERACTIONS = ("tiny", "llama-toy"), 24
-"""Models for trying the benchmark out; their users' histories are this short."""
+TRIAL, TRIAL_INTERACTIONS, TRIAL_BACKGROUND = ("tiny", "llama-toy"), 24, 40
+"""Models for trying the benchmark out; their users' histories are this short, and so few are background users."""
 
 LLAMAS: dict[str, dict[str, int]] = {
     "llama-1b": {"hidden": 2048, "feed_forward": 8192, "layers": 16, "heads": 32, "kv_heads": 8},
@@ -140,7 +140,8 @@ def _embedded(options: Options) -> BaseModelInUse:
     conf = _conf("base")
     fit = {**conf["embedded"]["fit"], "max_tokens": tokens}
     settings = BaseSettings(**{**conf, "embedded": {**conf["embedded"], "size": size, "fit": fit}})
-    background = _fabricated(_conf("corpus")["fabricate"]["background_users"], "background_interactions")
+    users = TRIAL_BACKGROUND if options.model in TRIAL else _conf("corpus")["fabricate"]["background_users"]
+    background = _fabricated(users, "background_interactions")
     rows = [row for history in background for row in history[: _training_rows(history)]]
     base = load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
     base.model.to(options.device)

@@ -51,7 +51,7 @@ def train_baseline_memories(
     return {
         name: _train(
             name.replace("_", " "),
-            lambda _, choice=choice: choice.config,
+            choice.config_of,
             {"search": found.fingerprint, "study": choice.study, "tid": choice.tid},
             *inputs,
         )

@@ -32,5 +32,5 @@ def search_memory_config(
     groups = groups_of(model, reported, search, seed)
     draw = bar("search", "trial")
     result, trials, own = run_search(model, pilots, groups, search, memory, seed, search_workspace, draw)
-    found = result.model_dump(mode="json")
-    return found, *([trial.model_dump(mode="json") for trial in some] for some in (trials, own))
+    lines, own_lines = ([trial.model_dump(mode="json") for trial in some] for some in (trials, own))
+    return result.model_dump(mode="json"), lines, own_lines

@@ -80,7 +80,8 @@ class _Nats(Function):
 def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
     """Negative log-likelihood of each label, [labels] fp32, differentiable in `hidden` [labels, width]."""
     if head.bias is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
-        return nn.functional.cross_entropy(head(hidden).float(), label, reduction="none")
+        logits: Tensor = nn.Module.__call__(head, hidden)
+        return nn.functional.cross_entropy(logits.float(), label, reduction="none")
     return _Nats.apply(hidden, head.weight, label, 128 if hidden.device.type == "cpu" else 4096)
 
 
@@ -107,7 +108,7 @@ def replaced(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
                 module.__dict__["forward"] = own
 
 
-def _forward_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+def _forward_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon)
     if is_gated(module):

@@ -28,7 +28,7 @@ SHORT = 128
 class _Gather(NamedTuple):
     """Places of a gathering and of its way back; `blank` are places that receive no gradient."""
 
-    index: Tensor
+    to: Tensor
     blank: Tensor
 
 
@@ -102,8 +102,8 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     of_row = np.repeat(np.arange(len(rows)), lengths)[answers]
     shape = len(slots), tokens
     arrays = ids.reshape(shape), positions.reshape(shape), owners[of_row], places[answers] - 1, flat[answers], of_row
-    tensors = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
-    return Packed(*tensors, starts, lengths)
+    there = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+    return Packed(there[0], there[1], there[2], there[3], there[4], there[5], starts, lengths)
 
 
 class _Regather(Function):
@@ -112,12 +112,12 @@ class _Regather(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, to: _Gather, back: _Gather) -> Tensor:
         ctx.back = back
-        return x.index_select(0, to.index)
+        return x.index_select(0, to.to)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         back = ctx.back
-        return grads[0].contiguous().index_select(0, back.index).index_fill_(0, back.blank, 0), None, None
+        return grads[0].contiguous().index_select(0, back.to).index_fill_(0, back.blank, 0), None, None
 
 
 class _Attention(Function):

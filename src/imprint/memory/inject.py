@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,10 +128,15 @@ def _train_crews(
         crew = histories[start : start + memory.fleet.crew]
         if all(_part(parts, history.user_id).is_file() for history in crew):
             continue
+        count = partial(_count, on_user, start, len(histories))
         jobs = [Job(history.user_id, history.examples, configs[history.user_id]) for history in crew]
-        for trained in training.train(jobs, lambda done, _, before=start: on_user(before + done, len(histories))):
+        for trained in training.train(jobs, count):
             _write_part(_part(parts, trained.memory.user_id), trained)
     on_user(len(histories), len(histories))
+
+
+def _count(on_user: Callable[[int, int], None], before: int, users: int, done: int, _: int) -> None:
+    on_user(before + done, users)
 
 
 def _part(parts: Path, user_id: str) -> Path:

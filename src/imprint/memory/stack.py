@@ -84,8 +84,9 @@ class StackedLinear(nn.Module):
     def __init__(self, linear: nn.Module, site: Site, a: Tensor, b: Tensor) -> None:
         """`a` is [slots, in, rank]; `b` is [slots, rank, out], already scaled by alpha_ratio."""
         super().__init__()
-        self.bias = linear.bias
-        self.weight = linear.weight if site.transposed else linear.weight.T  # [in, out], a view
+        weight: Any = linear.weight
+        self.bias: Any = linear.bias
+        self.weight: Any = weight if site.transposed else weight.T  # [in, out], a view
         self.a, self.b = a, b
 
     def forward(self, x: Tensor) -> Tensor:

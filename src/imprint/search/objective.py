@@ -24,6 +24,8 @@ from imprint.search.settings import SearchSettings
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
+    from imprint.memory.weights import Memory
+
 
 FAILURES = (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError)
 """What fails a trial and not the search."""
@@ -64,7 +66,8 @@ class Objective:
             for pilot in pilots:  # two studies that ask the same of the same user are answered once
                 jobs.setdefault((pilot.user_id, config), (pilot, Job(pilot.user_id, pilot.train, config)))
         trained = self._training.train([job for _, job in jobs.values()])
-        memories, rows = [], []
+        memories: list[Memory] = []
+        rows: list[Example] = []
         for one, (pilot, _) in zip(trained, jobs.values(), strict=True):
             memories += [one.memory] * len(pilot.validation)
             rows += pilot.validation

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,6 +37,10 @@ class Choice(BaseModel):
     tid: int
     config: MemoryConfig
     objective_value: float
+
+    def config_of(self, user_id: str) -> MemoryConfig:
+        """The same for everybody."""
+        return self.config
 
 
 class SearchResult(BaseModel):
@@ -153,7 +157,7 @@ def _name(
 
 
 def _study(name: str, settings: SearchSettings, seed: int, journal: Journal, first: Sequence[MemoryConfig]) -> Study:
-    sampler = "random" if name == "random" else "tpe"
+    sampler: Literal["tpe", "random"] = "random" if name == "random" else "tpe"
     startup = settings.startup_trials if name in ("tpe", "random") else len(first)
     return Study(name, sampler, settings.space, seed, journal, startup, first)
 

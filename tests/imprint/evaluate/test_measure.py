@@ -26,7 +26,7 @@ def test_spread_takes_the_same_rows_evenly():
 def test_every_row_is_scored_and_answered_once_under_its_own_user(llama):
     """More users than one call takes, so that the seams between calls are seen."""
     rows = {user: invented_rows(user, 3) for user in USERS}
-    method = Unpersonalised("base", llama)
+    method = Unpersonalised("base", llama, 2)
     seen = []
 
     scored = score_rows(method, rows, lambda: seen.append(1))
@@ -43,13 +43,15 @@ def test_a_specificity_matrix_has_words_in_rows_and_memories_in_columns(llama, t
     users = USERS[:3]
     memories = [train_memory(llama, u, llama.encoder.examples(invented_rows(u, 20)), CONFIG, 1).memory for u in users]
     write_store(tmp_path / "store", {0: memories}, {})
-    method = Remembered("memory", llama, MemoryStore(tmp_path / "store"))
+    method = Remembered("memory", llama, MemoryStore(tmp_path / "store"), 2)
     rows = {user: invented_rows(user, 4, seed=1) for user in users}
 
     matrix = specificity_matrix(method, rows)
 
     assert matrix["users"] == list(users)
-    under_second = losses([{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score_as("u1", rows["u0"])])
+    under_second = losses(
+        [{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score_as(["u1"] * 4, rows["u0"])]
+    )
     assert matrix["loss"][0][1] == pytest.approx(under_second["m"]["loss"]["u0"])
     assert own_memory("memory", matrix)["memory"]["own_best_share"].keys() == set(users)
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from toys import invented_rows
 
-from imprint.memory import inject
+from imprint.memory import training
 from imprint.memory.config import MemoryConfig
+from imprint.memory.fleet import Fleet
 from imprint.memory.inject import History, train_memories
+from imprint.memory.settings import FleetSettings, MemorySettings
 from imprint.memory.store import MemoryStore
 from imprint.memory.trainer import train_memory
 from imprint.provenance import fingerprint
@@ -25,12 +27,18 @@ def histories(base, users=USERS, rows=10):
     ]
 
 
+def train(base, given, config, seed, workspace, crew=2, trainer="one_user"):
+    """The oracle trains here: what is tested is what lies around a trainer."""
+    memory = MemorySettings(fixed_config=config, trainer=trainer, fleet=FleetSettings(crew=crew))
+    return train_memories(base, given, {one.user_id: config for one in given}, seed, memory, workspace, CHOSEN)
+
+
 def packs(record):
     return {file.name: file.read_bytes() for file in sorted(Path(record.path).glob("*.safetensors"))}
 
 
 def test_every_user_gets_the_memory_they_would_get_alone(llama, tmp_path):
-    record = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
+    record = train(llama, histories(llama), CONFIG, 1, tmp_path)
 
     store = MemoryStore(Path(record.path))
     assert store.user_ids == USERS
@@ -42,8 +50,8 @@ def test_every_user_gets_the_memory_they_would_get_alone(llama, tmp_path):
             assert all(torch.equal(mine.factors[site].b, theirs.factors[site].b) for site in mine.factors)
 
 
-def test_a_kill_loses_the_user_in_flight_and_nobody_else(llama, tmp_path, monkeypatch):
-    whole = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "whole", CHOSEN)
+def test_a_kill_loses_the_crew_in_flight_and_nobody_else(llama, tmp_path, monkeypatch):
+    whole = train(llama, histories(llama), CONFIG, 1, tmp_path / "whole")
     trained = []
 
     def killed_at_the_fourth(base, user_id, *arguments):
@@ -52,31 +60,64 @@ def test_a_kill_loses_the_user_in_flight_and_nobody_else(llama, tmp_path, monkey
             raise KeyboardInterrupt
         return train_memory(base, user_id, *arguments)
 
-    monkeypatch.setattr(inject, "train_memory", killed_at_the_fourth)
+    monkeypatch.setattr(training, "train_memory", killed_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut", CHOSEN)
-    resumed = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path / "cut", CHOSEN)
+        train(llama, histories(llama), CONFIG, 1, tmp_path / "cut")
+    resumed = train(llama, histories(llama), CONFIG, 1, tmp_path / "cut")
 
-    assert trained == ["u1", "u2", "u3", "u4", "u4", "u5"]
+    assert trained == ["u1", "u2", "u3", "u4", "u3", "u4", "u5"]
     assert packs(resumed) == packs(whole)
     assert not list((tmp_path / "cut").glob("*.parts"))
 
 
 def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeypatch):
-    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
-    monkeypatch.setattr(inject, "train_memory", lambda *_: pytest.fail("trained twice"))
+    first = train(llama, histories(llama), CONFIG, 1, tmp_path)
+    monkeypatch.setattr(training, "train_memory", lambda *_: pytest.fail("trained twice"))
 
-    assert train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN) == first
+    assert train(llama, histories(llama), CONFIG, 1, tmp_path) == first
 
 
 @pytest.mark.parametrize("change", ["rows", "seed", "config", "users"])
 def test_whatever_a_memory_depends_on_is_in_the_stores_name(llama, tmp_path, change):
-    first = train_memories(llama, histories(llama), CONFIG, 1, 16, tmp_path, CHOSEN)
+    first = train(llama, histories(llama), CONFIG, 1, tmp_path)
     given = histories(llama, rows=11) if change == "rows" else histories(llama)
     given = given[:-1] if change == "users" else given
     config = CONFIG.model_copy(update={"epochs": 2}) if change == "config" else CONFIG
 
-    second = train_memories(llama, given, config, 2 if change == "seed" else 1, 16, tmp_path, CHOSEN)
+    second = train(llama, given, config, 2 if change == "seed" else 1, tmp_path)
 
     assert second.fingerprint != first.fingerprint
     assert second.path != first.path
+
+
+def test_a_fleet_that_is_killed_ends_with_the_same_bytes(llama, tmp_path, monkeypatch):
+    """Also where users were refilled: a crew is trained again with the same members in the same order."""
+    whole = train(llama, histories(llama), CONFIG, 1, tmp_path / "whole", crew=3, trainer="fleet")
+    fleets = []
+    train_fleet = Fleet.train
+
+    def killed_in_the_second_crew(self, jobs, on_job):
+        fleets.append([job.user_id for job in jobs])
+        if len(fleets) == 2:
+            raise KeyboardInterrupt
+        return train_fleet(self, jobs, on_job)
+
+    monkeypatch.setattr(Fleet, "train", killed_in_the_second_crew)
+    with pytest.raises(KeyboardInterrupt):
+        train(llama, histories(llama), CONFIG, 1, tmp_path / "cut", crew=3, trainer="fleet")
+    resumed = train(llama, histories(llama), CONFIG, 1, tmp_path / "cut", crew=3, trainer="fleet")
+
+    assert fleets == [["u1", "u2", "u3"], ["u4", "u5"], ["u4", "u5"]]
+    assert packs(resumed) == packs(whole)
+
+
+def test_users_have_configs_of_their_own(llama, tmp_path):
+    larger = CONFIG.model_copy(update={"ranks": (4, 4), "n_memories": 1})
+    configs = {user: larger if user == "u3" else CONFIG for user in USERS}
+    memory = MemorySettings(fixed_config=CONFIG)
+
+    record = train_memories(llama, histories(llama), configs, 1, memory, tmp_path, CHOSEN)
+
+    store = MemoryStore(Path(record.path))
+    assert record.configs == 2
+    assert {user: store.load(user).config for user in USERS} == configs

@@ -28,7 +28,7 @@ USERS = tuple(known_as(name) for name in ("ann", "bob", "cleo"))
 def method(llama, tmp_path):
     memories = [train_memory(llama, u, llama.encoder.examples(invented_rows(u, 30)), CONFIG, 1).memory for u in USERS]
     write_store(tmp_path / "store", {0: memories}, {})
-    return Remembered("memory", llama, MemoryStore(tmp_path / "store"))
+    return Remembered("memory", llama, MemoryStore(tmp_path / "store"), 2)
 
 
 def test_a_mixed_batch_is_what_each_user_gets_alone(method):
@@ -47,9 +47,9 @@ def test_a_users_own_memory_is_used_and_not_a_neighbours(method, llama):
 
     mine = mean_loss(method.score(own))
 
-    assert mine == pytest.approx(mean_loss(method.score_as(USERS[0], own)))
-    assert mine < mean_loss(method.score_as(USERS[1], own))
-    assert mine < mean_loss(Unpersonalised("base", llama).score(own))
+    assert mine == pytest.approx(mean_loss(method.score_as([USERS[0]] * len(own), own)))
+    assert mine < mean_loss(method.score_as([USERS[1]] * len(own), own))
+    assert mine < mean_loss(Unpersonalised("base", llama, 2).score(own))
 
 
 def test_an_unknown_user_is_an_error_and_never_the_bare_base(method):

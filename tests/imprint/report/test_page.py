@@ -225,9 +225,11 @@ def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_n
     luckier = {**trial, "study": "random", "tid": 5, "objective_value": 1.5}
 
     def shown(trials: list[dict[str, Any]]) -> str:
-        page = render_report(given["metrics"], trials=trials, search={**tpe, "config": config})
+        page = render_report(
+            given["metrics"], trials=trials, search={"scope": "population", "population": {"tpe": tpe}}
+        )
         return " ".join(page.split())
 
-    assert "best config that TPE found, its trial 3" in shown([tpe])
+    assert "best config TPE found for the population is its trial 3" in shown([tpe])
     assert "found a better one" not in shown([tpe])
     assert "Random search found a better one, its trial 5" in shown([tpe, luckier])

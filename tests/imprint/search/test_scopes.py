@@ -1,16 +1,17 @@
-"""The population search on real (tiny) training: equal budgets, resumable, never fatal."""
+"""Searches on real (tiny) training: equal budgets, lockstep, resumable, never fatal."""
 
 import dataclasses
 
 import pytest
-from imprint.search.population import search_population
 from toys import invented_rows
 
+from imprint.base.examples import Interaction
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.search import population
-from imprint.search.objective import Pilot, evaluate_config
+from imprint.search.objective import Objective, Pilot
+from imprint.search.scopes import run_search
+from imprint.search.scoping import cohorts, groups_of, history_vectors
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
@@ -29,99 +30,112 @@ def pilots(llama):
     ]
 
 
+def search(base, pilots, settings, memory, seed, workspace, groups=None):
+    return run_search(base, pilots, groups or {}, settings, memory, seed, workspace)
+
+
 def without_clock(trials):
     return [trial.model_copy(update={"seconds": 0.0}) for trial in trials]
 
 
 def test_tpe_and_random_get_equal_budgets_and_the_fixed_config_is_beside_them(llama, pilots, tmp_path):
-    result, trials = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
+    result, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
     evaluated = [trial.study for trial in trials if trial.status != "refused"]
     assert [evaluated.count(study) for study in ("tpe", "random", "fixed")] == [3, 3, 1]
     tpe = [trial.objective_value for trial in trials if trial.study == "tpe" and trial.status == "ok"]
-    assert result.objective_value == min(tpe)
+    assert result.population["tpe"].objective_value == min(tpe)
     assert MemoryConfig(**trials[-1].config) == FIXED
 
 
-def test_the_objective_is_the_mean_over_pilots(llama, pilots):
-    losses = evaluate_config(llama, pilots, FIXED, 1, 16)
+def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
+    objective = Objective(llama, MEMORY, 1)
 
-    assert losses.keys() == {"u1", "u2"}
-    assert losses == evaluate_config(llama, pilots[::-1], FIXED, 1, 16)
+    (together,) = objective.losses([(pilots, FIXED)])
+    alone, again = objective.losses([(pilots[1:], FIXED), (pilots, FIXED)])
+
+    assert together.keys() == {"u1", "u2"}
+    assert alone["u2"] == pytest.approx(together["u2"], rel=1e-5)
+    assert again["u2"] == alone["u2"]
 
 
 def test_a_killed_search_goes_on_where_it_was(llama, pilots, tmp_path, monkeypatch):
-    whole, trials = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
+    whole, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
 
-    calls = []
+    rounds = []
+    losses = Objective.losses
 
-    def killed_at_the_fifth(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
+    def killed_in_the_second_round(self, asked):
+        rounds.append(len(asked))
+        if len(rounds) == 2:
             raise KeyboardInterrupt
-        return evaluate_config(*arguments)
+        return losses(self, asked)
 
-    monkeypatch.setattr(population, "evaluate_config", killed_at_the_fifth)
+    monkeypatch.setattr(Objective, "losses", killed_in_the_second_round)
     with pytest.raises(KeyboardInterrupt):
-        search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
-    resumed, again = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
+        search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
+    resumed, again, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
 
-    assert len(calls) == 5 + 3  # four trials were kept, three were left
+    assert rounds == [3, 2, 2, 2]  # the first round (TPE, random, fixed) was kept, the second done again
     assert resumed == whole
     assert without_clock(again) == without_clock(trials)
 
 
 def test_a_trial_that_raises_is_recorded_and_the_others_go_on(llama, pilots, tmp_path, monkeypatch):
-    calls = []
+    losses = Objective.losses
 
-    def failing_first(*arguments):
-        calls.append(1)
-        if len(calls) == 1:
+    def failing_for_random(self, asked):
+        if any(config != FIXED for _, config in asked[-2:]) and len(asked) > 1:
             raise RuntimeError("out of memory")
-        return evaluate_config(*arguments)
+        if asked[0][1] not in seen and len(seen) == 1:
+            seen.append(asked[0][1])
+            raise RuntimeError("this config is too much")
+        seen.append(asked[0][1])
+        return losses(self, asked)
 
-    monkeypatch.setattr(population, "evaluate_config", failing_first)
-    _, trials = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
+    seen = []
+    monkeypatch.setattr(Objective, "losses", failing_for_random)
+    _, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
     failed = [trial for trial in trials if trial.status == "failed"]
-    assert [trial.error for trial in failed] == ["RuntimeError: out of memory"]
-    assert len(calls) == 7
+    assert [trial.error for trial in failed] == ["RuntimeError: this config is too much"]
+    assert [trial.status for trial in trials].count("ok") == 6
 
 
 def test_all_trials_failing_is_an_error_that_quotes_the_last(llama, pilots, tmp_path, monkeypatch):
     def failing(*_):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(population, "evaluate_config", failing)
+    monkeypatch.setattr(Objective, "losses", failing)
     with pytest.raises(NotEnoughDataError, match="no room"):
-        search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
+        search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
 
 def test_another_setting_and_another_text_under_the_same_id_are_another_search(llama, pilots, tmp_path):
     last = pilots[0].validation[-1]
     other_text = dataclasses.replace(last, input_ids=(*last.input_ids[:-2], 7, last.input_ids[-1]))
-    search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
-    search_population(llama, pilots, SETTINGS, MEMORY, 2, tmp_path)
-    search_population(llama, pilots[:1], SETTINGS, MEMORY, 1, tmp_path)
+    search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
+    search(llama, pilots, SETTINGS, MEMORY, 2, tmp_path)
+    search(llama, pilots[:1], SETTINGS, MEMORY, 1, tmp_path)
 
     edited = [Pilot(pilots[0].user_id, pilots[0].train, [*pilots[0].validation[:-1], other_text]), pilots[1]]
-    search_population(llama, edited, SETTINGS, MEMORY, 1, tmp_path)
+    search(llama, edited, SETTINGS, MEMORY, 1, tmp_path)
 
     assert len(list(tmp_path.glob("search-*"))) == 4
 
 
 def test_no_pilots_is_an_error(llama, tmp_path):
     with pytest.raises(NotEnoughDataError, match="pilot_users"):
-        search_population(llama, [], SETTINGS, MEMORY, 1, tmp_path)
+        search(llama, [], SETTINGS, MEMORY, 1, tmp_path)
 
 
 def test_a_base_with_fewer_layers_than_the_space_has_groups_is_searched_all_the_same(llama, pilots, tmp_path):
     """The embedded base of a small corpus has two layers, and the shipped space four groups."""
     wide = SETTINGS.model_copy(update={"space": SPACE_OF_EIGHT})
 
-    result, trials = search_population(llama, pilots, wide, MEMORY, 1, tmp_path)
+    result, trials, _ = search(llama, pilots, wide, MEMORY, 1, tmp_path)
 
-    assert len(result.config.ranks) == 3
+    assert len(result.population["tpe"].config.ranks) == 3
     assert not [trial for trial in trials if trial.status == "failed"]
 
 
@@ -129,29 +143,129 @@ def test_a_fixed_config_the_base_cannot_carry_is_refused_before_any_trial(llama,
     four_groups = MEMORY.model_copy(update={"fixed_config": FIXED.model_copy(update={"ranks": (1, 1, 1, 1)})})
 
     with pytest.raises(MemoryConfigError, match="3 layers"):
-        search_population(llama, pilots, SETTINGS, four_groups, 1, tmp_path)
+        search(llama, pilots, SETTINGS, four_groups, 1, tmp_path)
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
 def test_a_larger_budget_continues_the_same_studies(llama, pilots, tmp_path, monkeypatch):
-    whole = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
-    search_population(llama, pilots, SETTINGS.model_copy(update={"trials": 1}), MEMORY, 1, tmp_path / "grown")
-    calls = []
-    monkeypatch.setattr(population, "evaluate_config", lambda *given: calls.append(1) or evaluate_config(*given))
+    whole = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
+    search(llama, pilots, SETTINGS.model_copy(update={"trials": 1}), MEMORY, 1, tmp_path / "grown")
+    rounds = []
+    losses = Objective.losses
+    monkeypatch.setattr(Objective, "losses", lambda self, asked: rounds.append(1) or losses(self, asked))
 
-    grown = search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "grown")
+    grown = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "grown")
 
-    assert len(calls) == 4  # of seven, one of each study was there
+    assert len(rounds) == 2  # of three, the first was there
     assert grown[0] == whole[0]
     assert without_clock(grown[1]) == without_clock(whole[1])
 
 
 def test_a_smaller_budget_sees_no_trial_beyond_it_whatever_the_journal_holds(llama, pilots, tmp_path):
     small = SETTINGS.model_copy(update={"trials": 2})
-    alone = search_population(llama, pilots, small, MEMORY, 1, tmp_path / "alone")
-    search_population(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "after")
+    alone = search(llama, pilots, small, MEMORY, 1, tmp_path / "alone")
+    search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "after")
 
-    after = search_population(llama, pilots, small, MEMORY, 1, tmp_path / "after")
+    after = search(llama, pilots, small, MEMORY, 1, tmp_path / "after")
 
     assert after[0] == alone[0]
     assert without_clock(after[1]) == without_clock(alone[1])
+
+
+def in_scope(scope, **changes):
+    return SETTINGS.model_copy(update={"scope": scope, **changes})
+
+
+@pytest.fixture
+def users(llama):
+    encode = llama.encoder.examples
+    names = ("u3", "u4", "u5", "u6")
+    return [Pilot(user, encode(invented_rows(user, 12)), encode(invented_rows(user, 4, seed=1))) for user in names]
+
+
+def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pilots, users, tmp_path, monkeypatch):
+    """One fleet a round holds every user's trial; a user's config is the best of their own study."""
+    settings = in_scope("user", warm_start=2)
+    groups = groups_of(llama, users, settings, 1)
+    rounds = []
+    losses = Objective.losses
+    monkeypatch.setattr(Objective, "losses", lambda self, asked: rounds.append(len(asked)) or losses(self, asked))
+
+    result, _, own = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
+
+    assert rounds == [3, 2, 2, 4, 4, 4]
+    assert result.own.keys() == {user.user_id for user in users}
+    for user in users:
+        mine = [trial for trial in own if trial.study == f"user/{user.user_id}" and trial.status == "ok"]
+        assert len(mine) == 3
+        assert all(trial.per_user.keys() == {user.user_id} for trial in mine)
+        assert result.own[user.user_id].objective_value == min(trial.objective_value for trial in mine)
+        assert mine[0].config == result.population["tpe"].config.model_dump(mode="json")
+    assert result.config_of("u1") == result.population["tpe"].config  # a pilot has the population's
+
+
+def test_a_users_study_does_not_depend_on_who_else_is_searched_for(llama, pilots, users, tmp_path):
+    settings = in_scope("user", trials=5, warm_start=1)
+
+    def trials_of_u4(among, workspace):
+        _, _, own = search(llama, pilots, settings, MEMORY, 1, workspace, groups_of(llama, among, settings, 1))
+        return [trial for trial in own if trial.study == "user/u4"]
+
+    together, alone = trials_of_u4(users, tmp_path / "all"), trials_of_u4(users[1:2], tmp_path / "one")
+
+    assert [trial.config for trial in together] == [trial.config for trial in alone]
+    values = [trial.objective_value for trial in together if trial.status == "ok"]
+    assert len(values) == 5
+    assert values == pytest.approx([trial.objective_value for trial in alone if trial.status == "ok"], rel=1e-5)
+
+
+def test_a_killed_search_of_users_goes_on_where_it_was(llama, pilots, users, tmp_path, monkeypatch):
+    settings = in_scope("user")
+    groups = groups_of(llama, users, settings, 1)
+    whole = search(llama, pilots, settings, MEMORY, 1, tmp_path / "whole", groups)
+    rounds = []
+    losses = Objective.losses
+
+    def killed_in_the_fifth_round(self, asked):
+        rounds.append(len(asked))
+        if len(rounds) == 5:
+            raise KeyboardInterrupt
+        return losses(self, asked)
+
+    monkeypatch.setattr(Objective, "losses", killed_in_the_fifth_round)
+    with pytest.raises(KeyboardInterrupt):
+        search(llama, pilots, settings, MEMORY, 1, tmp_path / "cut", groups)
+    resumed = search(llama, pilots, settings, MEMORY, 1, tmp_path / "cut", groups)
+
+    assert resumed[0] == whole[0]
+    assert without_clock(resumed[2]) == without_clock(whole[2])
+
+
+def test_in_scope_cohort_members_share_a_study_and_its_config(llama, pilots, users, tmp_path):
+    settings = in_scope("cohort", cohorts=2)
+    groups = groups_of(llama, users, settings, 1)
+
+    result, _, own = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
+
+    assert sorted(user.user_id for members in groups.values() for user in members) == ["u3", "u4", "u5", "u6"]
+    assert len(groups) == 2
+    for name, members in groups.items():
+        assert {result.own[user.user_id].study for user in members} == {name}
+        first = next(trial for trial in own if trial.study == name)
+        assert first.per_user.keys() == {user.user_id for user in members}
+
+
+def test_users_who_write_alike_are_in_one_cohort(llama):
+    """Two kinds of made-up writers, whose texts share no word."""
+    encode = llama.encoder.examples
+
+    def writer(user, word):
+        rows = [Interaction(user, f"{user}{n}", word, f"{word} {user} {word}") for n in range(6)]
+        return Pilot(user, encode(rows), encode(rows[:1]))
+
+    users = [writer("a", "apple"), writer("b", "river"), writer("c", "apple"), writer("d", "river")]
+
+    labels = cohorts(history_vectors(llama, users), 2, 1)
+
+    assert labels[0] == labels[2] != labels[1] == labels[3]
+    assert len(set(cohorts(history_vectors(llama, users), 9, 1))) <= 4  # never more clusters than users

@@ -29,6 +29,7 @@ def run(study, budget, objective=toy_objective):
     while study.remaining(budget) > 0:
         asked = study.ask()
         study.tell(asked, status="ok", objective_value=objective(asked.config))
+        study.journal.end_round()
     return study.trials
 
 
@@ -57,7 +58,7 @@ def test_a_line_that_a_kill_cut_short_is_asked_for_again(tmp_path):
 
     assert study.trials == whole[:-1]
     assert run(study, 9) == whole
-    assert Journal(file).trials == whole
+    assert Journal(file).of("tpe") == whole
 
 
 def test_a_config_without_any_memory_is_refused_written_down_and_never_evaluated(tmp_path):
@@ -81,8 +82,9 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(tmp_path):
             {"status": "failed", "error": "out of memory"} if number % 2 else {"status": "ok", "objective_value": 1.0}
         )
         study.tell(asked, **outcome)
+        study.journal.end_round()
 
-    assert [trial.status for trial in Journal(study.journal.path).trials if trial.status != "refused"] == [
+    assert [trial.status for trial in Journal(study.journal.path).of("tpe") if trial.status != "refused"] == [
         "ok",
         "failed",
     ] * 4
@@ -157,9 +159,28 @@ def test_an_unknown_scope_is_refused():
 
 def test_a_trial_survives_the_round_trip(tmp_path):
     trial = Trial(study="tpe", tid=0, values={"a": [0.1]}, config={"ranks": [8]}, status="ok", objective_value=1 / 3)
-    Journal(tmp_path / "j.jsonl").append(trial)
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.add(trial)
+    journal.end_round()
 
-    assert Journal(tmp_path / "j.jsonl").trials == [trial]
+    assert Journal(tmp_path / "j.jsonl").of("tpe") == [trial]
+
+
+def test_a_round_is_kept_whole_or_not_at_all(tmp_path):
+    """Studies in lockstep must not be a trial apart after a kill."""
+    file = tmp_path / "j.jsonl"
+    journal = Journal(file)
+    for round_number in range(2):
+        for study in ("user/u1", "user/u2"):
+            journal.add(Trial(study=study, tid=round_number, values={}, config=None, status="failed", error="é"))
+        journal.end_round()
+    journal.add(Trial(study="user/u1", tid=2, values={}, config=None, status="failed", error="never ended"))
+    for cut in (5, 60, 100):
+        copy = tmp_path / f"cut{cut}.jsonl"
+        copy.write_bytes(file.read_bytes()[:-cut])
+        reopened = Journal(copy)
+        assert [len(reopened.of(study)) for study in ("user/u1", "user/u2")] == [1, 1]
+    assert [len(Journal(file).of(study)) for study in ("user/u1", "user/u2")] == [2, 2]
 
 
 KNOWN = MemoryConfig(
@@ -168,7 +189,7 @@ KNOWN = MemoryConfig(
 
 
 def test_a_study_begins_at_the_config_it_is_given_and_can_only_improve_on_it(tmp_path):
-    study = Study("tpe", "tpe", SPACE, 1, Journal(tmp_path / "j.jsonl"), startup_trials=4, first=KNOWN)
+    study = Study("tpe", "tpe", SPACE, 1, Journal(tmp_path / "j.jsonl"), startup_trials=4, first=[KNOWN])
 
     trials = run(study, 12)
 

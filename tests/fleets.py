@@ -1,0 +1,78 @@
+"""Unlike jobs for a fleet, and when two memories are the same: to a relative 1e-4 in every factor."""
+
+from contextlib import contextmanager
+
+import torch
+from toys import invented_rows
+
+from imprint.memory.config import MemoryConfig
+from imprint.memory.fleet import Fleet, Job
+from imprint.memory.settings import FleetSettings
+
+SEED, BATCH_ROWS, CLOSE = 7, 4, 1e-4
+
+
+def config(ranks, targets, alpha_ratio, n_memories, learning_rate, epochs):
+    return MemoryConfig(
+        ranks=ranks,
+        targets=targets,
+        alpha_ratio=alpha_ratio,
+        n_memories=n_memories,
+        learning_rate=learning_rate,
+        epochs=epochs,
+    )
+
+
+HIGH = config((0, 0, 4), ("down",), 1.0, 1, 2e-2, 2)
+MIXED = [
+    # user, rows of history, config
+    ("u1", 17, config((0, 2, 4), ("gate", "up", "down"), 2.0, 1, 1e-2, 3)),
+    ("u2", 21, config((1,), ("down",), 4.0, 2, 3e-3, 2)),
+    ("u3", 9, config((4, 0, 1), ("up", "down"), 1.0, 3, 5e-3, 2)),
+    ("u4", 1, config((0, 8), ("up",), 0.5, 1, 2e-2, 4)),
+    ("u5", 6, config((2,), ("up", "query", "key", "value", "output"), 2.0, 1, 1e-2, 2)),
+    ("u1", 17, HIGH),  # the same user in another config
+    ("u6", 12, config((0, 0, 2), ("up", "down"), 8.0, 2, 1e-3, 1)),
+]
+
+
+def job(base, user_id, rows, its_config):
+    return Job(user_id, base.encoder.examples(invented_rows(user_id, rows)), its_config)
+
+
+@contextmanager
+def threads(count):
+    """Within the block torch has this many threads: as many lanes as a fleet has on a CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fleet(base, slots=3, crew=4, cache_mib=64):
+    return Fleet(base, FleetSettings(slots=slots, crew=crew, cache_mib=cache_mib), SEED, BATCH_ROWS)
+
+
+def factors_of(trained):
+    """Every factor by episode, site and name."""
+    return {
+        (number, name, which): getattr(factors, which)
+        for number, episode in enumerate(trained.memory.episodes)
+        for name, factors in episode.factors.items()
+        for which in ("a", "b")
+    }
+
+
+def assert_same_memory(got, wanted):
+    ours, theirs = factors_of(got), factors_of(wanted)
+    assert ours.keys() == theirs.keys()
+    for place, factor in theirs.items():
+        assert ours[place].shape == factor.shape
+        error = (ours[place] - factor).norm() / factor.norm()
+        assert error < CLOSE, (got.memory.user_id, place, error)
+
+
+def bits(results):
+    return [factor for one in results for factor in factors_of(one).values()]

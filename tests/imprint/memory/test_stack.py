@@ -1,0 +1,114 @@
+"""One step of a fleet against naive PyTorch (invariant 3): losses, gradients, and what has no memory."""
+
+import pytest
+import torch
+from fleets import CLOSE
+from torch.nn.functional import cross_entropy
+from toys import invented_rows
+
+from imprint.base.examples import collate
+from imprint.base.fused import fused
+from imprint.base.packing import pack
+from imprint.base.sites import ATTENTION, FEED_FORWARD
+from imprint.base.trunk import Trunk
+from imprint.memory.stack import stacked
+
+ALL = (*FEED_FORWARD, *ATTENTION)
+RANKS = {0: 4, 1: 1, 2: 0}
+"""Rank of each slot, padded to 4; the third slot has no memory at all."""
+
+
+def drawn_factors(base, targets, layers, zero_b=False):
+    """Padded factors (A, B) of three slots at these sites, unscaled, B ≠ 0 unless asked."""
+    draw, factors = torch.Generator().manual_seed(5), {}
+    for site in base.sites:
+        if site.target in targets and site.layer in layers:
+            a = torch.randn(3, site.in_features, 4, generator=draw) * 0.2
+            b = torch.randn(3, 4, site.out_features, generator=draw) * (0 if zero_b else 0.2)
+            for slot, rank in RANKS.items():
+                a[slot, :, rank:], b[slot, rank:] = 0, 0
+            factors[site.name] = a.requires_grad_(), b.requires_grad_()
+    return factors
+
+
+def naive(base, rows, factors, slot, scale):
+    """Mean loss of one slot: y = W x + scale · B (A x) by hooks on the untouched model, padded rows, plain autograd."""
+    handles = [
+        base.model.get_submodule(name).register_forward_hook(
+            lambda _, args, y, a=a, b=b: y + scale * ((args[0] @ a[slot]) @ b[slot])
+        )
+        for name, (a, b) in factors.items()
+    ]
+    batch = collate(rows)
+    logits = base.model(batch.input_ids, use_cache=False).logits[batch.owner, batch.position]
+    for handle in handles:
+        handle.remove()
+    return cross_entropy(logits, batch.label)
+
+
+def in_fleet(base, slots, factors, scales, start=0):
+    """Mean loss of every slot, through packed rows, a trunk and stacked factors."""
+    packed, trunk = pack(slots), Trunk(base.model)
+    scaled = {name: (a, b * scales[:, None, None]) for name, (a, b) in factors.items()}
+    inputs = trunk.inputs_of(packed, start) if start else None
+    with stacked(base, scaled):
+        hidden = trunk.hidden(packed, start, inputs)[packed.place]
+    nats = cross_entropy(base.model.get_output_embeddings()(hidden), packed.label, reduction="none")
+    sums = torch.zeros(len(slots)).index_add(0, packed.owner, nats)
+    return sums / torch.bincount(packed.owner)
+
+
+@pytest.mark.parametrize(
+    ("rows", "within_fused"),
+    [((1, 1, 1), True), ((9, 4, 7), False), ((30, 5, 2), True)],
+    ids=["few tokens", "many, not fused", "several blocks"],
+)
+@pytest.mark.parametrize(
+    ("targets", "layers", "start"),
+    [(FEED_FORWARD, (0, 1, 2), 0), (ALL, (1, 2), 1), (("down",), (2,), 2), (("up",), (0, 2), 0)],
+    ids=["feed-forward", "all", "last down", "up"],
+)
+def test_loss_and_gradients_equal_naive_pytorch(base, targets, layers, start, rows, within_fused):
+    slots = [base.encoder.examples(invented_rows(f"u{n}", count)) for n, count in enumerate(rows)]
+    factors, scales = drawn_factors(base, targets, layers), torch.tensor([2.0, 0.5, 4.0])
+    leaves = [leaf for pair in factors.values() for leaf in pair]
+    expected = torch.stack([naive(base, slots[slot], factors, slot, float(scales[slot])) for slot in range(3)])
+    wanted = torch.autograd.grad(expected.sum(), leaves)
+
+    if within_fused:
+        with fused(base.model):
+            losses = in_fleet(base, slots, factors, scales, start)
+            got = torch.autograd.grad(losses.sum(), leaves)
+    else:
+        losses = in_fleet(base, slots, factors, scales, start)
+        got = torch.autograd.grad(losses.sum(), leaves)
+
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+    for name, ours, theirs in zip([name for name in factors for _ in "ab"], got, wanted, strict=True):
+        for slot, rank in RANKS.items():
+            if rank:
+                assert theirs[slot].norm() > 0
+                assert (ours[slot] - theirs[slot]).norm() < CLOSE * theirs[slot].norm(), (name, slot)
+        # what a slot does not have gets exactly no gradient, so it stays zero for ever
+        dims = ours.movedim(1, 2) if ours.shape[2] == 4 else ours
+        assert not dims[1, 1:].any()
+        assert not dims[2].any()
+
+
+def test_an_untrained_memory_gives_the_bases_hidden_states(base):
+    """B = 0; and the comparison can fail, because with B ≠ 0 they are others."""
+    slots = [base.encoder.examples(invented_rows(f"u{n}", 4)) for n in range(3)]
+    packed, trunk = pack(slots), Trunk(base.model)
+    plain = trunk.hidden(packed)
+
+    with stacked(base, drawn_factors(base, ALL, (0, 1, 2), zero_b=True)):
+        untrained = trunk.hidden(packed)
+    with stacked(base, drawn_factors(base, ALL, (0, 1, 2))):
+        trained = trunk.hidden(packed)
+
+    torch.testing.assert_close(untrained, plain, rtol=1e-5, atol=1e-5)
+    head = base.model.get_output_embeddings()
+    torch.testing.assert_close(head(untrained), head(plain), rtol=1e-5, atol=1e-5)
+    assert (trained - plain)[packed.place[packed.owner == 0]].abs().max() > 1e-2
+    untouched = packed.place[packed.owner == 2]  # the slot without a memory, beside two that have one
+    torch.testing.assert_close(trained[untouched], plain[untouched], rtol=1e-5, atol=1e-5)
