@@ -69,9 +69,8 @@ def _rate(shape: Product, dtype: torch.dtype, device: str, seconds: float) -> fl
     left = torch.randn(m, k, device=device).to(dtype)
     right = torch.randn(k, n, device=device).to(dtype)
     repeats = 10 if device == "cuda" else 1  # a single product on a card is too short to time
-    torch.mm(left, right)
     best, spent, runs = float("inf"), 0.0, 0
-    while runs < 2 or spent < seconds:
+    while runs < 2 or spent < seconds:  # the first of them warms up
         taken, _ = timed(lambda: [torch.mm(left, right) for _ in range(repeats)], device)
         best, spent, runs = min(best, taken / repeats), spent + taken, runs + 1
     return 2 * m * k * n / best

@@ -32,7 +32,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "base"
 SEED = 7
 ROW_TOKENS, VOCABULARY = 64, 32_000  # of the randomly initialised models
 
-EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 120_000)}
+EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 100_000)}
 """Model choice to shape and training tokens of an embedded base."""
 TRIAL, TRIAL_INTERACTIONS, TRIAL_BACKGROUND = ("tiny", "llama-toy"), 24, 40
 """Models for trying the benchmark out; their users' histories are this short, and so few are background users."""

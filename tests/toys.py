@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from imprint.base.examples import Encoder, Interaction
+from imprint.base.examples import Encoder, Interaction, collate
 from imprint.base.load import BaseModelInUse, record_of
+from imprint.base.loss import RowLoss, nats_per_row
 
 WORDS = [
     "apple",
@@ -79,3 +80,12 @@ def tiny_model(family: str, tokenizer, seed: int = 0):
 def in_use(model, tokenizer, path: str = "in memory") -> BaseModelInUse:
     """A model as the stages hold it."""
     return BaseModelInUse(model, Encoder(tokenizer, 24, 24), record_of(model, tokenizer, path))
+
+
+def score_alone(model, examples) -> list[RowLoss]:
+    """The loss of each example, one at a time: what every batched scorer must agree with."""
+    import torch
+
+    with torch.no_grad():
+        nats = [nats_per_row(model, collate([example])).item() for example in examples]
+    return [RowLoss(one.record_id, value, one.response_tokens) for one, value in zip(examples, nats, strict=True)]

@@ -45,7 +45,8 @@ def test_a_run_leaves_everything_the_readme_promises(finished):
     assert {"metrics.json", "report.html", "validation.html", "plots", "runs"} <= {
         file.name for file in reporting.iterdir()
     }
-    assert set(metrics(data_root)["methods"]) == {"base", "pooled", "fixed_memory", "memory"}
+    expected = {"base", "pooled", "fixed_memory", "random_memory", "population_memory", "memory"}
+    assert set(metrics(data_root)["methods"]) == expected
     assert all(method in printed for method in ("base", "pooled", "fixed_memory", "memory"))
     assert "95 % bootstrap interval" in printed
     record = json.loads(next((reporting / "runs").iterdir()).read_text())
@@ -100,9 +101,24 @@ def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finis
     pilots = {user_id for user_id, user in index.items() if user["role"] == "pilot"}
     trials = [json.loads(line) for line in (data_root / "06_models/trials.jsonl").read_text().splitlines()]
     assert {user_id for trial in trials for user_id in trial["per_user"]} == pilots
+    own = [json.loads(line) for line in (data_root / "06_models/own_trials.jsonl").read_text().splitlines()]
+    reported = {user_id for user_id, user in index.items() if user["role"] == "reported"}
+    assert {user_id for trial in own for user_id in trial["per_user"]} == reported
+    assert all(trial["study"] == f"user/{user_id}" for trial in own for user_id in trial["per_user"])
     base = json.loads((data_root / "05_model_input/base_model.json").read_text())
     background = sum(user["train"] for user in index.values() if user["role"] == "background")
     assert base["training"]["rows"] == background
+
+
+def test_the_one_user_trainer_gives_the_same_metrics_within_tolerance(finished, tmp_path):
+    """The oracle, reachable by a parameter: plain PEFT, one user after another."""
+    run(tmp_path / "alone", **{"memory.trainer": "one_user"})
+
+    fleet, alone = metrics(finished[0]), metrics(tmp_path / "alone")
+
+    assert alone["methods"].keys() == fleet["methods"].keys()
+    for method, found in alone["methods"].items():
+        assert found["loss"]["mean"] == pytest.approx(fleet["methods"][method]["loss"]["mean"], rel=1e-4), method
 
 
 def test_the_same_seed_gives_the_same_metrics_and_another_does_not(finished, tmp_path):

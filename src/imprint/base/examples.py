@@ -130,9 +130,3 @@ def collate(examples: Sequence[Example | None], padding: int = 0, device: Any = 
     owner, place = np.nonzero((places >= starts[:, None]) & (places < lengths[:, None]))
     tensors = (torch.from_numpy(array) for array in (ids, owner, place - 1, ids[owner, place]))
     return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
-
-
-def length_buckets(examples: Sequence[Example], rows: int) -> list[list[int]]:
-    """Indices in groups of at most `rows`, similar lengths together, so that little of a batch is padding."""
-    order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
-    return [order[start : start + rows] for start in range(0, len(order), rows)]

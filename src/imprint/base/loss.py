@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from imprint.base.examples import Batch, Example, collate, length_buckets
+from imprint.base.examples import Batch
 
 if TYPE_CHECKING:
     import torch
@@ -33,20 +33,6 @@ def nats_per_row(model: nn.Module, batch: Batch) -> torch.Tensor:
     logits = model.get_output_embeddings()(hidden[batch.owner, batch.position])  # type: ignore[operator]
     nats = cross_entropy(logits.float(), batch.label, reduction="none")
     return torch.zeros(batch.rows, device=nats.device).index_add(0, batch.owner, nats)
-
-
-def score(model: nn.Module, examples: Sequence[Example], batch_rows: int = 32) -> list[RowLoss]:
-    """The loss of every example, in the order given."""
-    import torch
-
-    scored: dict[int, RowLoss] = {}
-    with torch.no_grad():
-        for indices in length_buckets(examples, batch_rows):
-            chosen = [examples[index] for index in indices]
-            nats = nats_per_row(model, collate(chosen, device=next(model.parameters()).device)).tolist()
-            for index, example, value in zip(indices, chosen, nats, strict=True):
-                scored[index] = RowLoss(example.record_id, value, example.response_tokens)
-    return [scored[index] for index in range(len(examples))]
 
 
 def mean_loss(rows: Sequence[RowLoss]) -> float:

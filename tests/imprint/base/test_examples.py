@@ -3,7 +3,7 @@
 import pytest
 from toys import WORDS, invented_rows
 
-from imprint.base.examples import Encoder, Interaction, collate, length_buckets
+from imprint.base.examples import Encoder, Interaction, collate
 from imprint.errors import BaseModelError
 
 
@@ -43,15 +43,6 @@ def test_a_batch_predicts_every_response_token_once_and_nothing_else(tokenizer):
     expected = [(r, p) for r, one in enumerate(examples) for p in range(one.response_start, len(one.input_ids))]
     assert predicted == expected
     assert batch.label.tolist() == [examples[r].input_ids[p] for r, p in expected]
-
-
-def test_length_buckets_hold_every_row_once(tokenizer):
-    examples = Encoder(tokenizer, 16, 16).examples(invented_rows("u1", 23))
-
-    buckets = length_buckets(examples, 5)
-
-    assert sorted(index for bucket in buckets for index in bucket) == list(range(23))
-    assert max(map(len, buckets)) == 5
 
 
 def test_a_tokenizer_without_an_end_is_refused(tokenizer):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import in_use, invented_rows, tiny_model
+from toys import in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import collate
 from imprint.base.fit import batches, fit
-from imprint.base.loss import mean_loss, nats_per_row, score
+from imprint.base.loss import mean_loss, nats_per_row
 from imprint.base.settings import FitSettings
 from imprint.errors import NotEnoughDataError
 
@@ -22,17 +22,15 @@ def test_the_loss_is_hugging_faces_own_over_the_response(base):
         with torch.no_grad():
             expected = base.model(input_ids=ids, labels=labels).loss * example.response_tokens
 
-        assert score(base.model, [example])[0].nats == pytest.approx(expected.item(), rel=1e-5)
+        assert score_alone(base.model, [example])[0].nats == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_rows_loss_does_not_depend_on_its_company(base):
     examples = base.encoder.examples(invented_rows("u1", 12))
 
-    together = score(base.model, examples, batch_rows=12)
-    alone = [score(base.model, [example])[0] for example in examples]
+    together = nats_per_row(base.model, collate(examples)).tolist()
 
-    assert [row.record_id for row in together] == [row.record_id for row in alone]
-    assert [row.nats for row in together] == pytest.approx([row.nats for row in alone], rel=1e-5)
+    assert together == pytest.approx([row.nats for row in score_alone(base.model, examples)], rel=1e-5)
 
 
 def test_training_lowers_the_loss_and_touches_only_the_given_weights(tokenizer):
@@ -40,11 +38,11 @@ def test_training_lowers_the_loss_and_touches_only_the_given_weights(tokenizer):
     examples = base.encoder.examples(invented_rows("u1", 24))
     trained = base.model.get_submodule("model.layers.1.mlp.down_proj").weight.requires_grad_(True)
     before = {name: weight.clone() for name, weight in base.model.named_parameters()}
-    start = mean_loss(score(base.model, examples))
+    start = mean_loss(score_alone(base.model, examples))
 
     fitted = fit(base.model, [trained], examples, SETTINGS, order_seed=1)
 
-    assert mean_loss(score(base.model, examples)) < start - 0.05
+    assert mean_loss(score_alone(base.model, examples)) < start - 0.05
     assert fitted.steps == 6 * 3
     changed = [name for name, weight in base.model.named_parameters() if not torch.equal(weight, before[name])]
     assert changed == ["model.layers.1.mlp.down_proj.weight"]

@@ -60,20 +60,26 @@ def test_the_base_is_as_it_was(mixed, lanes):
     assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
 
 
-def test_a_fleet_works_after_a_crash(mixed):
-    """The same fleet, whose modules a crash has left behind."""
-    one, calls = fleet(mixed.base), []
+@pytest.mark.parametrize("where", ["in a pass", "between passes"])
+def test_a_fleet_works_after_a_crash(mixed, where):
+    """The same fleet, which may have modules of its own that a crash could leave changed."""
+    calls = []
 
     def crash_once(*_):
         calls.append(1)
-        if len(calls) == 1:
+        if len(calls) == 3:
             raise CrashError
 
-    with pytest.raises(CrashError):
-        one.train(mixed.jobs, crash_once)
+    in_pass = where == "in a pass"
+    on_job = (lambda *_: None) if in_pass else crash_once
+    last = mixed.base.model.get_submodule(mixed.base.sites[-1].name.rpartition(".")[0])
+    with hooked(last.register_forward_hook, crash_once if in_pass else lambda *_: None):
+        one = fleet(mixed.base)
+        with pytest.raises(CrashError):
+            one.train(mixed.jobs, on_job)
 
-    for got, wanted in zip(one.train(mixed.jobs, crash_once), mixed.oracle, strict=True):
-        assert_same_memory(got, wanted)
+        for got, wanted in zip(one.train(mixed.jobs, on_job), mixed.oracle, strict=True):
+            assert_same_memory(got, wanted)
 
 
 @pytest.mark.parametrize(

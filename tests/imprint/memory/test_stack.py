@@ -18,6 +18,15 @@ RANKS = {0: 4, 1: 1, 2: 0}
 """Rank of each slot, padded to 4; the third slot has no memory at all."""
 
 
+@pytest.fixture(autouse=True)
+def _biased(base):
+    """Biases away from zero, where the family has them."""
+    for site in base.sites:
+        bias = base.model.get_submodule(site.name).bias
+        if bias is not None:
+            bias.uniform_(-0.1, 0.1)
+
+
 def drawn_factors(base, targets, layers, zero_b=False):
     """Padded factors (A, B) of three slots at these sites, unscaled, B ≠ 0 unless asked."""
     draw, factors = torch.Generator().manual_seed(5), {}
@@ -112,3 +121,16 @@ def test_an_untrained_memory_gives_the_bases_hidden_states(base):
     assert (trained - plain)[packed.place[packed.owner == 0]].abs().max() > 1e-2
     untouched = packed.place[packed.owner == 2]  # the slot without a memory, beside two that have one
     torch.testing.assert_close(trained[untouched], plain[untouched], rtol=1e-5, atol=1e-5)
+
+
+def test_the_base_has_its_own_modules_back(base):
+    """After the block, and after an exception in it."""
+    before = {name: (id(module), sorted(vars(module))) for name, module in base.model.named_modules()}
+    factors = drawn_factors(base, ALL, (0, 1, 2))
+
+    with stacked(base, factors):
+        assert {name: (id(module), sorted(vars(module))) for name, module in base.model.named_modules()} != before
+    assert {name: (id(module), sorted(vars(module))) for name, module in base.model.named_modules()} == before
+    with pytest.raises(RuntimeError, match="inside"), stacked(base, factors):
+        raise RuntimeError("inside")
+    assert {name: (id(module), sorted(vars(module))) for name, module in base.model.named_modules()} == before

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch.func import functional_call
-from toys import in_use, invented_rows, tiny_model
+from toys import in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import collate
-from imprint.base.loss import mean_loss, nats_per_row, score
+from imprint.base.loss import mean_loss, nats_per_row
 from imprint.errors import IncompatibleBaseError, MemoryConfigError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.trainer import _peft_model, _start_episode, train_memory
@@ -61,25 +61,25 @@ def test_forward_and_gradients_equal_plain_pytorch(base, tokenizer):
 def test_a_memory_that_was_never_trained_leaves_the_bases_logits(base):
     """B = 0 at the start."""
     examples = base.encoder.examples(invented_rows("u1", 4))
-    before = score(base.model, examples)
+    before = score_alone(base.model, examples)
     model = _peft_model(base, CONFIG)
     _start_episode(model, base, CONFIG, 1, "u1", 0)
 
-    assert score(base.model, examples) == before
+    assert score_alone(base.model, examples) == before
     model.unload()
 
 
 def test_training_learns_the_user_and_leaves_the_base_as_it_was(base):
     rows = base.encoder.examples(invented_rows("u1", 40))
-    before = score(base.model, rows)
+    before = score_alone(base.model, rows)
 
     memory = train_memory(base, "u1", rows[:30], CONFIG, seed=1).memory
 
-    assert score(base.model, rows) == before
+    assert score_alone(base.model, rows) == before
     assert not any(weight.requires_grad for weight in base.model.parameters())
     with remembering(base, memory):
-        assert mean_loss(score(base.model, rows[30:])) < mean_loss(before[30:]) - 0.05
-    assert score(base.model, rows) == before
+        assert mean_loss(score_alone(base.model, rows[30:])) < mean_loss(before[30:]) - 0.05
+    assert score_alone(base.model, rows) == before
 
 
 def test_what_is_trained_is_what_is_remembered(base):
@@ -93,11 +93,11 @@ def test_what_is_trained_is_what_is_remembered(base):
             for name, pair in pairs.items():
                 for parameter, factor in zip(pair, episode.factors[name], strict=True):
                     parameter.copy_(factor)
-    through_peft = mean_loss(score(base.model, rows))
+    through_peft = mean_loss(score_alone(base.model, rows))
     model.unload()
 
     with remembering(base, trained.memory):
-        assert mean_loss(score(base.model, rows)) == pytest.approx(through_peft, rel=1e-5)
+        assert mean_loss(score_alone(base.model, rows)) == pytest.approx(through_peft, rel=1e-5)
 
 
 def test_a_memory_depends_on_its_own_user_seed_and_rows_alone(llama):
