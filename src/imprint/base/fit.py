@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from imprint.base.allocator import keep_freed_memory
 from imprint.base.examples import Example, collate
 from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings
@@ -53,6 +54,7 @@ def fit(
 
     if not examples:
         raise NotEnoughDataError("no training rows were given to fit; next: check the user's train split.")
+    keep_freed_memory()
     weights = list(weights)
     model.eval()  # dropout off; gradients flow all the same
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
