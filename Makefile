@@ -6,7 +6,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test lint viz clean help
+.PHONY: setup run test bench lint viz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -23,6 +23,9 @@ run: setup ## the whole pipeline on the embedded corpus; ends with a table and d
 
 test: setup ## every test that needs no real data
 	$(BIN)/python -m pytest
+
+bench: setup ## the fleet against stock PEFT, side by side; ends with a table and a line of JSON
+	$(BIN)/python benchmarks/bench.py
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ For one user, with T tokens over all steps, R response tokens over all steps, s 
 
 An input needs a gradient where a LoRA comes before it: in a lower layer, or earlier in the same one (query, key and
 value, then output, then gate and up, then down). Tokens are counted without padding, in every layer from s on. Norms,
-activations, softmax, embeddings and the optimiser are left out: they are not matrix products.
+activations, softmax, embeddings and the optimiser are left out: they are not matrix products. For a LoRA at query, key
+or value of the lowest layer this counts up to one product of attention too many; the benchmark has none there.
 """
 
 from __future__ import annotations

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from imprint.base.examples import Example
+from imprint.memory.config import MemoryConfig
+from imprint.memory.trainer import train_memory
+
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "bench.py"
 KEYS = {
     "train_ratio_vs_trainer",
@@ -47,3 +51,25 @@ def test_a_section_that_is_not_there_is_refused_by_name():
     )
     assert run.returncode == 2
     assert "training: no such section; there are train,generate,scale" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "targets", "attended"),
+    [((8,), ("gate", "up", "down"), 1 + 3 + 3), ((0, 8), ("up", "down"), 1 + 1 + 1), ((0, 8), ("down",), 1 + 1 + 1)],
+)
+def test_necessary_flops_are_what_pytorch_counts(llama, monkeypatch, ranks, targets, attended):
+    """Rows of one length and one epoch leave plain PEFT nothing to waste but the upper half of attention."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    monkeypatch.syspath_prepend(BENCH.parent)
+    from flops import necessary_flops
+
+    length = 12
+    rows = [Example("u", str(row), tuple(range(3, 3 + length)), 5, False) for row in range(8)]
+    config = MemoryConfig(ranks=ranks, targets=targets, alpha_ratio=2.0, n_memories=1, learning_rate=1e-3, epochs=1)
+    monkeypatch.setattr(llama.model.config, "_attn_implementation", "eager")  # its products are counted one by one
+    with FlopCounterMode(display=False) as counter:
+        train_memory(llama, "u", rows, config, seed=7, batch_rows=4)
+    above = length * length - length * (length + 1) // 2
+    wasted = 4 * 32 * above * len(rows) * attended  # the toy is 32 wide; a layer whose gradient is needed counts thrice
+    assert necessary_flops(llama, config, rows) + wasted == counter.get_total_flops()

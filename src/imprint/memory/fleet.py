@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import replace
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import torch
@@ -66,20 +66,30 @@ class Fleet:
         started = time.perf_counter()
         # every lane's users are a function of the list alone, so that a run repeats bit for bit
         work = [(lane, crews[number :: len(self._lanes)]) for number, lane in enumerate(self._lanes)]
-        in_lanes(lambda one: one[0].train(one[1], count), work)
+        in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
         rate = (time.perf_counter() - started) / max(1, sum(trainee.cost for trainee in crews))
         return [trainee.trained(rate) for trainee in crews]
 
 
-def in_lanes(run: Callable[[Any], Any], work: Sequence[Any]) -> list[Any]:
-    """`run` on each piece of work at once, each on one thread; its results in order."""
+def in_lanes(run: Callable[[Any, Event], Any], work: Sequence[Any]) -> list[Any]:
+    """`run` on each piece of work at once, each on one thread; its results in order.
+
+    Where one fails, or the run is interrupted, `stop` tells the others to leave; the error is raised when they have.
+    """
+    stop = Event()
     if len(work) == 1:
-        return [run(work[0])]
+        return [run(work[0], stop)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(len(work)) as pool:
-            return list(pool.map(run, work))
+            running = [pool.submit(run, piece, stop) for piece in work]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                if not all(one.done() and one.exception() is None for one in running):
+                    stop.set()
+            return [one.result() for one in running]
     finally:
         torch.set_num_threads(threads)
 
@@ -101,12 +111,12 @@ class _Lane:
         self._inputs = LayerInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
         self._device = next(base.model.parameters()).device
 
-    def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None]) -> None:
-        """Train them all; whoever is done makes room for the next."""
+    def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None], stop: Event) -> None:
+        """Train them all; whoever is done makes room for the next. Leaves where it is once `stop` is set."""
         waiting, crew = list(reversed(jobs)), list[Trainee]()
         slots: Slots | None = None
         with fused(self._base.model):
-            while crew or waiting:
+            while (crew or waiting) and not stop.is_set():
                 while waiting and len(crew) < self._crew:
                     crew.append(waiting.pop().begin(self._device))
                 members = choose(crew, self._slots)

@@ -55,7 +55,7 @@ def widest(layouts: Iterable[Layout]) -> Layout:
     return Layout(sites, tuple(columns[site] for site in sites))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)  # some megabytes each
 def places(inner: Layout, outer: Layout) -> Tensor | None:
     """Where each number of `inner` lies in `outer`, [inner.size]; None where the two are the same."""
     if inner == outer:

@@ -7,7 +7,9 @@ its own tokens, so an answer does not depend on the company.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from itertools import takewhile
+from threading import Event
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +25,6 @@ from imprint.memory.fleet import in_lanes, lanes_of
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
 
-Row = TypeVar("Row")
 ROWS = 16
 """Rows of one slot in one scoring pass."""
 QUERIES = 256
@@ -99,10 +100,10 @@ class Server:
     ) -> list[Any]:
         """Passes over the lanes, and what they found in the order asked."""
 
-        def in_lane(number: int) -> list[tuple[int, Any]]:
-            lane = self._lanes[number]
+        def in_lane(number: int, stop: Event) -> list[tuple[int, Any]]:
+            lane, mine = self._lanes[number], passes[number :: len(self._lanes)]
             with torch.no_grad(), fused(lane.model):
-                return [found for group in passes[number :: len(self._lanes)] for found in run(lane, group)]
+                return [found for group in takewhile(lambda _: not stop.is_set(), mine) for found in run(lane, group)]
 
         found = dict(pair for pairs in in_lanes(in_lane, range(len(self._lanes))) for pair in pairs)
         return [found[place] for place in range(count)]

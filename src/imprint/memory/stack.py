@@ -150,10 +150,15 @@ def _blocked(
     """The gated feed-forwards that carry a memory, with a forward that works in blocks; none off the CPU."""
     for name in dict.fromkeys(site.rpartition(".")[0] for site in factors):
         module: Any = model.get_submodule(name)
-        if is_gated(module) and module.gate_proj.weight.device.type == "cpu" and module.gate_proj.bias is None:
+        if is_gated(module) and _suits_blocks(module.gate_proj):
             mine = [part for linear in _GATED for part in factors.get(f"{name}.{linear}", (None, None))]
             weights = Gated(*(getattr(module, linear).weight for linear in _GATED))
             yield module, partial(_feed_forward, weights, mine, module.forward)
+
+
+def _suits_blocks(linear: nn.Module) -> bool:
+    weight: Any = linear.weight
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and linear.bias is None
 
 
 def _feed_forward(

@@ -1,4 +1,4 @@
-"""The methods `memory` and `fixed_memory`: each user answered by the base model with their own memory in it.
+"""Memory methods: each user answered by the base model with their own memory in it, in whatever config it was trained.
 
 A user without a memory raises `UnknownUserError`; nobody is ever answered by the bare base or by a neighbour's memory.
 """
