@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-BLOCK = 128
+BLOCK = 256
 """Tokens that go through together: at widths of a few hundred, what they need stays in a core's own cache."""
 
 
