@@ -12,6 +12,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 respond_to_requests,
                 [
+                    "user_index",
                     "pooled_model",
                     "memories",
                     "params:corpus",

@@ -206,10 +206,10 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
 
     answered = read_lines(data_root / "07_model_output/answered_requests.jsonl")
     refused = read_lines(data_root / "01_raw/refused_requests.jsonl")
-    assert [(row["line"], row["user_id"]) for row in answered] == [(1, known), (6, known)]
-    assert [row["line"] for row in refused] == [2, 3, 4, 5]
+    by = [(row["line"], row["user_id"], row["answered_by"]) for row in answered]
+    assert by == [(1, known, "memory"), (3, sparse, "pooled"), (6, known, "memory")]
+    assert [row["line"] for row in refused] == [2, 4, 5]
     assert "'fabricated-nobody' has no memory" in refused[0]["error"]
-    assert sparse in refused[1]["error"]
 
 
 def read_lines(file):

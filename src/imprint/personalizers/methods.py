@@ -27,6 +27,11 @@ def remembered(
     return Remembered(name, _loaded(pooled_model, base), store, fleet.slots)
 
 
+def pooled(pooled_model: Record, base: BaseSettings, fleet: FleetSettings) -> Unpersonalised:
+    """The method `pooled`: also who answers for users without a memory. Without a pooled stage it is the base."""
+    return Unpersonalised("pooled", _loaded(pooled_model, base), fleet.slots)
+
+
 def methods(
     base_model: Record,
     pooled_model: Record,
@@ -38,7 +43,7 @@ def methods(
     """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`, loaded one by one."""
     yield Unpersonalised("base", _loaded(base_model, base), fleet.slots)
     if pooled_model["pooled"]:
-        yield Unpersonalised("pooled", _loaded(pooled_model, base), fleet.slots)
+        yield pooled(pooled_model, base, fleet)
     for name, record in baseline_memories.items():
         yield remembered(name, record, pooled_model, base, fleet)
     yield remembered("memory", memories, pooled_model, base, fleet)

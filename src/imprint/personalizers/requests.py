@@ -1,13 +1,14 @@
 """Requests for answers: JSON lines of `{"user_id" or "user", "query"}`, for many users at once.
 
-`user_id` is a pseudonym, `user` a raw id of the corpus. A line that cannot be answered is refused with its reason and
-stops nobody else's.
+`user_id` is a pseudonym, `user` a raw id of the corpus. A user with a memory is answered by it; one of the corpus with
+too few interactions for a memory by the pooled model, and the answer says so; anybody else is refused by name. A line
+that cannot be answered stops nobody else's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,18 +32,20 @@ class RespondSettings(BaseModel):
 
 
 class Request(NamedTuple):
-    """A request that can be put to a memory, and the line it stood in."""
+    """A request that can be answered, the line it stood in, and by which method: `memory` or `pooled`."""
 
     line: int
     question: Question
+    answered_by: str
 
 
 def read_requests(
-    path: Path, store: MemoryStore, pseudonym: Callable[[str], str]
+    path: Path, store: MemoryStore, sparse: Collection[str], pseudonym: Callable[[str], str]
 ) -> tuple[list[Request], list[dict[str, Any]]]:
     """The answerable requests, and a record `{line, user, error}` of each refused one.
 
-    `pseudonym` turns a raw id into a user_id. `CorpusError` if there is no such file.
+    `sparse` are users of the corpus without a memory; `pseudonym` turns a raw id into a user_id. `CorpusError` if there
+    is no such file.
     """
     if not path.is_file():
         raise CorpusError(
@@ -55,19 +58,29 @@ def read_requests(
             asked: dict[str, Any] = {}
             try:
                 asked = _parse(content)
-                requests.append(Request(line, _question(asked, store, pseudonym)))
+                question = _question(asked, pseudonym)
+                requests.append(Request(line, question, _answered_by(question.user_id, asked, store, sparse)))
             except (ValueError, RecursionError, UnknownUserError) as error:
                 user = asked.get("user_id", asked.get("user"))
                 refused.append({"line": line, "user": user, "error": str(error)})
     return requests, refused
 
 
-def answer(method: Personalizer, requests: Sequence[Request], max_new_tokens: int) -> list[dict[str, Any]]:
-    """One record `{line, user_id, query, response}` a request, in order."""
-    texts = method.respond([request.question for request in requests], max_new_tokens)
+def answer(methods: Sequence[Personalizer], requests: Sequence[Request], max_new_tokens: int) -> list[dict[str, Any]]:
+    """One record `{line, user_id, query, answered_by, response}` a request, in order; `methods` by their names."""
+    texts: dict[int, str] = {}
+    for method in methods:
+        mine = [request for request in requests if request.answered_by == method.name]
+        answers = method.respond([request.question for request in mine], max_new_tokens)
+        texts.update(zip((request.line for request in mine), answers, strict=True))
     return [
-        {"line": request.line, **request.question._asdict(), "response": text}
-        for request, text in zip(requests, texts, strict=True)
+        {
+            "line": request.line,
+            **request.question._asdict(),
+            "answered_by": request.answered_by,
+            "response": texts[request.line],
+        }
+        for request in requests
     ]
 
 
@@ -78,7 +91,7 @@ def _parse(content: bytes) -> dict[str, Any]:
     raise ValueError(f"not a JSON object; next: write it as {EXAMPLE}.")
 
 
-def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[str], str]) -> Question:
+def _question(asked: dict[str, Any], pseudonym: Callable[[str], str]) -> Question:
     query, user_id, raw = asked.get("query"), asked.get("user_id"), asked.get("user")
     if not isinstance(query, str):
         raise ValueError(f"query: {query!r} given; needed is text. Next: write the line as {EXAMPLE}.")
@@ -86,6 +99,12 @@ def _question(asked: dict[str, Any], store: MemoryStore, pseudonym: Callable[[st
         raise ValueError(f"user_id or user: one of the two is needed. Next: write the line as {EXAMPLE}.")
     query.encode()  # a lone surrogate is refused here (UnicodeEncodeError is a ValueError)
     known = str(user_id) if user_id is not None else pseudonym(known_user(str(raw)) or "")
-    if known not in store:
-        raise UnknownUserError(str(user_id if user_id is not None else raw), f"memory store {store.directory.name}")
     return Question(known, query)
+
+
+def _answered_by(user_id: str, asked: dict[str, Any], store: MemoryStore, sparse: Collection[str]) -> str:
+    if user_id in store:
+        return "memory"
+    if user_id in sparse:
+        return "pooled"
+    raise UnknownUserError(str(asked.get("user_id", asked.get("user"))), f"memory store {store.directory.name}")

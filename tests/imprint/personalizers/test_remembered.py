@@ -59,9 +59,10 @@ def test_an_unknown_user_is_an_error_and_never_the_bare_base(method):
         method.respond([Question(USERS[0], "apple"), Question("nobody", "apple")], 4)
 
 
-def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, tmp_path):
+def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, llama, tmp_path):
     file = tmp_path / "requests.jsonl"
     good = [{"user": " ann ", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
+    sparse = {"user": "eve", "query": "apple"}
     bad = [
         b'{"user": "dora", "query": "apple"}',
         b"{half a line",
@@ -76,12 +77,15 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, t
         b'{"user": "ann", "query": "\\ud800"}',
         b'{"user": "ann", "query": ' + b"[" * 100_000,
     ]
-    file.write_bytes(b"\n".join([json.dumps(good[0]).encode(), *bad, json.dumps(good[1]).encode()]))
+    lines = [json.dumps(one).encode() for one in (good[0], good[1], sparse)]
+    file.write_bytes(b"\n".join([lines[0], *bad, *lines[1:]]))
 
-    requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), known_as)
-    answered = answer(method, requests, 4)
+    requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), {known_as("eve")}, known_as)
+    answered = answer([method, Unpersonalised("pooled", llama, 2)], requests, 4)
 
-    assert [(row["line"], row["user_id"]) for row in answered] == [(1, USERS[0]), (14, USERS[1])]
+    by = [(row["line"], row["user_id"], row["answered_by"]) for row in answered]
+    assert by == [(1, USERS[0], "memory"), (14, USERS[1], "memory"), (15, known_as("eve"), "pooled")]
+    assert answered[2]["response"] == Unpersonalised("pooled", llama, 2).respond([Question("eve", "apple")], 4)[0]
     assert [row["line"] for row in refused] == list(range(2, 14))
     assert refused[0]["user"] == "dora"
     assert "'dora' has no memory" in refused[0]["error"]
@@ -90,4 +94,4 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, t
 
 def test_no_requests_file_says_what_one_looks_like(tmp_path, method):
     with pytest.raises(CorpusError, match=r'respond\.requests.*"query"'):
-        read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), known_as)
+        read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), (), known_as)
