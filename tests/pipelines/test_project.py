@@ -88,8 +88,8 @@ def backward(pipeline, layers):
 
 
 def test_a_node_against_the_layers_is_noticed(project):
-    swapped = {"pooled_model": "06_models", "search_result": "05_model_input", "trials": "05_model_input"}
-    assert backward(project["search"], swapped) == ["search_memory_config"] * 2
+    outputs = dict.fromkeys(("search_result", "trials", "own_trials"), "05_model_input")
+    assert backward(project["search"], {"pooled_model": "06_models", **outputs}) == ["search_memory_config"] * 3
 
 
 def test_every_catalog_entry_can_be_made(project):

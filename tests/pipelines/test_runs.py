@@ -153,8 +153,12 @@ def matching(data_root, pattern):
 
 @pytest.mark.parametrize(
     ("pattern", "count"),
-    [("06_models/search/*/tpe.jsonl", 2), ("06_models/memories-*.parts/*.safetensors", 3)],
-    ids=["in search", "in inject"],
+    [
+        ("06_models/search/*/population.jsonl", 1),
+        ("06_models/search/*/user.jsonl", 1),
+        ("06_models/memories-*.parts/*.safetensors", 3),
+    ],
+    ids=["in search", "in users' search", "in inject"],
 )
 def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_path, pattern, count):
     """Invariant 7: SIGKILL in the middle of a stage, then the same command again."""
