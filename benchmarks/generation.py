@@ -30,7 +30,7 @@ Asked = Sequence[tuple[Memory, str]]
 def measure(given: Given) -> Measured:
     """Seconds for all texts, the two ratios, and how many texts agree."""
     setting, quick = given.setting, given.options.quick
-    users = setting.users[: 8 if quick else 32]
+    users = setting.users[:32]
     progress.print(f"generation: {len(users)} memories are trained first")
     jobs = [Job(user.user_id, user.examples, setting.fixed.model_copy(update={"epochs": 2})) for user in users]
     memories = [one.memory for one in Fleet(setting.base, setting.fleet, SEED, setting.batch_rows).train(jobs)]

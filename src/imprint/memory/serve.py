@@ -71,7 +71,7 @@ class Server:
         """Greedy response to each query under the memory beside it, in order."""
         prompts = [self._base.encoder.prompt(query)[0] for query in queries]
         slots = self._slots_of(memories, [len(prompt) for prompt in prompts], ROWS)
-        passes = _runs(slots, max(1, QUERIES // max((len(slot.places) for slot in slots), default=1)), len(self._lanes))
+        passes = _runs(slots, max(1, QUERIES // max((len(slot.places) for slot in slots), default=1)))
 
         def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, str]]:
             rows = [[prompts[place] for place in slot.places] for slot in group]
@@ -80,7 +80,8 @@ class Server:
             texts = lane.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True)
             return [(place, text.strip()) for place, text in zip(places, texts, strict=True)]
 
-        return self._spread(run, passes, len(queries))
+        # a decoding step is many small operations, so lanes would wait for each other's Python: one lane, large passes
+        return self._spread(run, passes, len(queries), lanes=1)
 
     def _slots_of(self, memories: Sequence[Memory | None], lengths: Sequence[int], rows: int) -> list[_Slot]:
         """Rows of the same memory together, at most `rows` of similar length in one slot."""
@@ -96,23 +97,27 @@ class Server:
         return slots
 
     def _spread(
-        self, run: Callable[[BaseModelInUse, list[_Slot]], list[tuple[int, Any]]], passes: list[list[_Slot]], count: int
+        self,
+        run: Callable[[BaseModelInUse, list[_Slot]], list[tuple[int, Any]]],
+        passes: list[list[_Slot]],
+        count: int,
+        lanes: int = 0,
     ) -> list[Any]:
-        """Passes over the lanes, and what they found in the order asked."""
+        """Passes over that many lanes (0: all), and what they found in the order asked."""
+        lanes = lanes or len(self._lanes)
 
         def in_lane(number: int, stop: Event) -> list[tuple[int, Any]]:
-            lane, mine = self._lanes[number], passes[number :: len(self._lanes)]
+            lane, mine = self._lanes[number], passes[number::lanes]
             with torch.no_grad(), fused(lane.model):
                 return [found for group in takewhile(lambda _: not stop.is_set(), mine) for found in run(lane, group)]
 
-        found = dict(pair for pairs in in_lanes(in_lane, range(len(self._lanes))) for pair in pairs)
+        found = dict(pair for pairs in in_lanes(in_lane, range(lanes)) for pair in pairs)
         return [found[place] for place in range(count)]
 
 
-def _runs(slots: Sequence[_Slot], count: int, least: int = 1) -> list[list[_Slot]]:
-    """Slots in groups of at most `count`, in at least `least` groups where there are so many; never mixed with none."""
+def _runs(slots: Sequence[_Slot], count: int) -> list[list[_Slot]]:
+    """Slots in groups of at most `count`; those with a memory never beside those with none."""
     groups: list[list[_Slot]] = []
-    count = max(1, min(count, -(-len(slots) // least)))
     for slot in slots:
         if not groups or len(groups[-1]) == count or (groups[-1][0].memory is None) != (slot.memory is None):
             groups.append([])
