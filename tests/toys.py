@@ -28,6 +28,20 @@ WORDS = [
 ]
 
 
+SMALL_SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""What `AutoConfig.for_model` of a LLaMA-like family needs for a model of two layers."""
+
+
 def invented_rows(user_id: str, count: int, seed: int = 0) -> list[Interaction]:
     """Interactions of made-up words; a user's responses favour words of their own."""
     draw = random.Random(f"{user_id}/{seed}")

@@ -66,11 +66,11 @@ def measure_specificity(
 ) -> dict[str, Any]:
     """The loss of some users' words under each other's memories."""
     from imprint.evaluate.measure import held_out_rows, specificity_matrix
-    from imprint.personalizers.methods import remembered
+    from imprint.personalizers.methods import own_memory
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.specificity_rows)
     chosen = {user_id: rows[user_id] for user_id in list(rows)[: evaluate.specificity_users]}
-    method = remembered("memory", memories, pooled_model, base, memory.fleet)
+    method = own_memory(memories, pooled_model, base, memory.fleet)
     return specificity_matrix(method, chosen, counter("specificity", "memory", len(chosen)))
 
 

@@ -25,14 +25,12 @@ def respond_to_requests(
     from imprint.data.pseudonyms import load_key, pseudonym
     from imprint.memory.inject import StoreRecord
     from imprint.memory.store import MemoryStore
-    from imprint.personalizers.methods import pooled, remembered
-    from imprint.personalizers.protocol import Personalizer
+    from imprint.personalizers.methods import answering
     from imprint.personalizers.requests import answer, read_requests
 
     store = StoreRecord(**memories)
     known_as = partial(pseudonym, load_key(pseudonym_key, corpus.format), corpus.corpus_name)
     sparse = {row["user_id"] for row in user_index.to_table(columns=["user_id"]).to_pylist()}
     requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), sparse, known_as)
-    model, fleet = pooled_model, memory.fleet
-    methods: list[Personalizer] = [remembered("memory", memories, model, base, fleet), pooled(model, base, fleet)]
+    methods = answering(memories, pooled_model, base, memory.fleet)
     return answer(methods, requests, respond.max_new_tokens), refused

@@ -35,6 +35,7 @@ from imprint.provenance import code_version, fingerprint
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
+    from torch import Tensor
 
 
 class StoreRecord(BaseModel):
@@ -106,7 +107,7 @@ def train_memories(
             "chosen_by": dict(chosen_by),
             "histories": {history.user_id: history.row_fingerprint for history in histories},
             "code": code_version(),
-            "seconds": {one.user_id: _read_part(_part(parts, one.user_id))[1] for one in histories},
+            "seconds": {one.user_id: _about(_part(parts, one.user_id))["seconds"] for one in histories},
         }
         manifest = write_store(directory, packs, facts)
         shutil.rmtree(parts, ignore_errors=True)
@@ -145,7 +146,7 @@ def _part(parts: Path, user_id: str) -> Path:
 
 def _parts_of(parts: Path, histories: Sequence[History]) -> Iterator[Memory]:
     for history in histories:
-        yield _read_part(_part(parts, history.user_id))[0]
+        yield _read_part(_part(parts, history.user_id))
 
 
 def _write_part(path: Path, trained: Trained) -> None:
@@ -168,20 +169,26 @@ def _write_part(path: Path, trained: Trained) -> None:
     write_bytes(path, save(tensors, metadata={"memory": json.dumps(about)}))
 
 
-def _read_part(path: Path) -> tuple[Memory, float]:
+def _about(path: Path) -> dict[str, Any]:
+    """What is written beside a part's tensors; none of these are read."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as part:
-        about = json.loads(part.metadata()["memory"])
-        tensors = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        about: dict[str, Any] = json.loads(part.metadata()["memory"])
+    return about
+
+
+def _read_part(path: Path) -> Memory:
+    from safetensors.torch import load_file
+
+    about, tensors = _about(path), load_file(path)
     episodes = [
         Episode(rows, row_fingerprint, _factors(tensors, f"{number}/"))
         for number, (rows, row_fingerprint) in enumerate(about["episodes"])
     ]
-    config = MemoryConfig(**about["config"])
-    return Memory(about["user_id"], about["base_fingerprint"], config, tuple(episodes)), about["seconds"]
+    return Memory(about["user_id"], about["base_fingerprint"], MemoryConfig(**about["config"]), tuple(episodes))
 
 
-def _factors(tensors: Mapping[str, object], prefix: str) -> dict[str, Factors]:
+def _factors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Factors]:
     sites = sorted({name[len(prefix) : -len("/a")] for name in tensors if name.startswith(prefix)})
-    return {site: Factors(tensors[f"{prefix}{site}/a"], tensors[f"{prefix}{site}/b"]) for site in sites}  # type: ignore[arg-type]
+    return {site: Factors(tensors[f"{prefix}{site}/a"], tensors[f"{prefix}{site}/b"]) for site in sites}

@@ -19,19 +19,6 @@ Record = Mapping[str, Any]
 """A record as a stage wrote it, and the catalog keeps it."""
 
 
-def remembered(
-    name: str, memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
-) -> Remembered:
-    """The method `memory`, or one of those beside it, from its store."""
-    store = MemoryStore(Path(StoreRecord(**memories).path))
-    return Remembered(name, _loaded(pooled_model, base), store, fleet.slots)
-
-
-def pooled(pooled_model: Record, base: BaseSettings, fleet: FleetSettings) -> Unpersonalised:
-    """The method `pooled`: also who answers for users without a memory. Without a pooled stage it is the base."""
-    return Unpersonalised("pooled", _loaded(pooled_model, base), fleet.slots)
-
-
 def methods(
     base_model: Record,
     pooled_model: Record,
@@ -40,13 +27,30 @@ def methods(
     base: BaseSettings,
     fleet: FleetSettings,
 ) -> Iterator[Personalizer]:
-    """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`, loaded one by one."""
+    """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`; one model at a time."""
     yield Unpersonalised("base", _loaded(base_model, base), fleet.slots)
+    model = _loaded(pooled_model, base)
     if pooled_model["pooled"]:
-        yield pooled(pooled_model, base, fleet)
-    for name, record in baseline_memories.items():
-        yield remembered(name, record, pooled_model, base, fleet)
-    yield remembered("memory", memories, pooled_model, base, fleet)
+        yield Unpersonalised("pooled", model, fleet.slots)
+    for name, record in {**baseline_memories, "memory": memories}.items():
+        yield Remembered(name, model, _store(record), fleet.slots)
+
+
+def own_memory(memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings) -> Remembered:
+    """The method `memory` alone."""
+    return Remembered("memory", _loaded(pooled_model, base), _store(memories), fleet.slots)
+
+
+def answering(
+    memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
+) -> tuple[Remembered, Unpersonalised]:
+    """Who answers requests: `memory`, and `pooled` for users without one. Without a pooled stage that is the base."""
+    model = _loaded(pooled_model, base)
+    return Remembered("memory", model, _store(memories), fleet.slots), Unpersonalised("pooled", model, fleet.slots)
+
+
+def _store(record: Record) -> MemoryStore:
+    return MemoryStore(Path(StoreRecord(**record).path))
 
 
 def _loaded(record: Record, settings: BaseSettings) -> BaseModelInUse:

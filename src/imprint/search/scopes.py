@@ -73,93 +73,113 @@ def run_search(
     """Run (or resume) every study of the scope; returns the result, the population's trials, and all others.
 
     `groups` are the users of each further study by its name; none in scope `population`. `on_trial(done, budget,
-    best=...)` is called after each round. Journals lie under `workspace` by the fingerprint of everything the trials
-    depend on, so a changed setting never continues another search's trials.
+    best=...)` is called after each round, with the population's best so far. Journals lie under `workspace` by the
+    fingerprint of everything the trials depend on, so a changed setting never continues another search's trials.
     """
     if not pilots:
         raise NotEnoughDataError("search: no pilot users; next: set partition.pilot_users to at least 1.")
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
-    layers = 1 + max(site.layer for site in base.sites)
-    # a small base has fewer layers than the space has groups: each layer is a group of its own then
-    space = settings.space.model_copy(update={"layer_groups": min(settings.space.layer_groups, layers)})
-    settings = settings.model_copy(update={"space": space})
-    objective = Objective(base, memory, seed)
-    random_trials = settings.trials if settings.random_trials is None else settings.random_trials
-    total = settings.trials + random_trials + 1 + len(groups) * settings.trials
-
-    name = _name(base, settings, memory, seed, pilots)
-    journal = Journal(workspace / f"search-{name}" / "population.jsonl")
-    fixed = memory.fixed_config
-    searched = {
-        # Bayesian search starts where one would without it
-        "tpe": Searched(_study("tpe", settings, seed, journal, [fixed]), pilots, settings.trials),
-        "random": Searched(_study("random", settings, seed, journal, []), pilots, random_trials),
-        "fixed": Searched(FixedStudy("fixed", fixed, journal), pilots, 1),
-    }
-    run_rounds(
-        list(searched.values()),
-        objective,
-        journal,
-        base.sites,
-        lambda done, _: on_trial(done, total, best=_lowest(searched["tpe"].trials)),
-    )
-    trials = [trial for one in searched.values() for trial in one.trials]
-    population = {study: _best(one.trials) for study, one in searched.items() if _good(one.trials) or study == "tpe"}
-
-    start = _distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start)
+    search = _Search(base, _within_layers(settings, base), memory, seed, workspace, on_trial, len(groups))
+    name, studies = search.population(pilots)
+    trials = [trial for one in studies.values() for trial in one.trials]
     own: dict[str, Choice] = {}
     further: list[Trial] = []
     if groups:
-        everybody = [pilot for members in groups.values() for pilot in members]
-        name = _name(base, settings, memory, seed, [*pilots, *everybody], {k: len(v) for k, v in groups.items()})
-        book = Journal(workspace / f"search-{name}" / f"{settings.scope}.jsonl")
-        theirs = {
-            group: Searched(_study(group, settings, seed, book, start), members, settings.trials)
-            for group, members in groups.items()
-        }
-        before = total - len(groups) * settings.trials
-        run_rounds(
-            list(theirs.values()),
-            objective,
-            book,
-            base.sites,
-            lambda done, _: on_trial(before + done, total, best=_lowest(searched["tpe"].trials)),
-        )
-        for group, one in theirs.items():
-            further += one.trials
-            if _good(one.trials):  # a group whose trials all failed keeps the population's config
-                own |= {pilot.user_id: _best(one.trials) for pilot in groups[group]}
-    members_of = {group: [pilot.user_id for pilot in members] for group, members in groups.items()}
+        start = _distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start)
+        name, theirs = search.groups(groups, start, _lowest(studies["tpe"].trials))
+        further = [trial for one in theirs.values() for trial in one.trials]
+        # a group whose trials all failed keeps the population's config
+        best = {group: _best(one.trials) for group, one in theirs.items() if _good(one.trials)}
+        own = {pilot.user_id: choice for group, choice in best.items() for pilot in groups[group]}
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
-        population=population,
-        groups=members_of,
+        population={key: _best(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
+        groups={group: [pilot.user_id for pilot in members] for group, members in groups.items()},
         own=own,
     )
     return result, trials, further
 
 
-def _name(
-    base: BaseModelInUse,
-    settings: SearchSettings,
-    memory: MemorySettings,
-    seed: int,
-    pilots: Sequence[Pilot],
-    groups: Any = None,
-) -> str:
-    # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
-    same = settings.model_dump(mode="json", exclude={"trials", "random_trials", "scope", "cohorts"})
-    how = memory.model_dump(mode="json", exclude={"fleet"})
-    rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
-    return fingerprint(base.reading, same, how, seed, rows, groups, TRAINING_VERSION)
+def _within_layers(settings: SearchSettings, base: BaseModelInUse) -> SearchSettings:
+    """A small base has fewer layers than the space has groups: each layer is a group of its own then."""
+    layers = 1 + max(site.layer for site in base.sites)
+    space = settings.space.model_copy(update={"layer_groups": min(settings.space.layer_groups, layers)})
+    return settings.model_copy(update={"space": space})
 
 
-def _study(name: str, settings: SearchSettings, seed: int, journal: Journal, first: Sequence[MemoryConfig]) -> Study:
-    sampler: Literal["tpe", "random"] = "random" if name == "random" else "tpe"
-    startup = settings.startup_trials if name in ("tpe", "random") else len(first)
-    return Study(name, sampler, settings.space, seed, journal, startup, first)
+class _Search:
+    """What all studies of a search share."""
+
+    def __init__(
+        self,
+        base: BaseModelInUse,
+        settings: SearchSettings,
+        memory: MemorySettings,
+        seed: int,
+        workspace: Path,
+        on_trial: OnTrial,
+        groups: int,
+    ) -> None:
+        self._base, self._settings, self._memory, self._seed = base, settings, memory, seed
+        self._workspace, self._on_trial = workspace, on_trial
+        self._objective = Objective(base, memory, seed)
+        self._random_trials = settings.trials if settings.random_trials is None else settings.random_trials
+        self._budget = settings.trials * (1 + groups) + self._random_trials + 1
+        self._groups_budget = settings.trials * groups
+
+    def population(self, pilots: Sequence[Pilot]) -> tuple[str, dict[str, Searched]]:
+        """TPE, random search and the fixed config on the pilots, in lockstep; the search's name and its studies."""
+        name, journal = self._journal("population", pilots)
+        fixed, settings = self._memory.fixed_config, self._settings
+        studies = {
+            # Bayesian search starts where one would without it
+            "tpe": Searched(self._study("tpe", journal, [fixed]), pilots, settings.trials),
+            "random": Searched(self._study("random", journal, []), pilots, self._random_trials),
+            "fixed": Searched(FixedStudy("fixed", fixed, journal), pilots, 1),
+        }
+
+        def count(done: int, _: int) -> None:
+            self._on_trial(done, self._budget, best=_lowest(studies["tpe"].trials))
+
+        run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
+        return name, studies
+
+    def groups(
+        self, groups: Mapping[str, Sequence[Pilot]], start: Sequence[MemoryConfig], best: float | None
+    ) -> tuple[str, dict[str, Searched]]:
+        """A TPE study a group, each begun at the configs `start`, all in lockstep; likewise."""
+        members = [pilot for pilots in groups.values() for pilot in pilots]
+        # a group's study is another where it begins elsewhere, or with others in the group
+        sizes = {group: len(pilots) for group, pilots in groups.items()}
+        begun_at = [config.model_dump(mode="json") for config in start]
+        name, journal = self._journal(self._settings.scope, members, sizes, begun_at)
+        studies = {
+            group: Searched(self._study(group, journal, start), pilots, self._settings.trials)
+            for group, pilots in groups.items()
+        }
+
+        def count(done: int, _: int) -> None:
+            self._on_trial(self._budget - self._groups_budget + done, self._budget, best=best)
+
+        run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
+        return name, studies
+
+    def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
+        # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
+        elsewhere = {"trials", "random_trials", "scope", "cohorts", "warm_start"}
+        same = self._settings.model_dump(mode="json", exclude=elsewhere)
+        how = self._memory.model_dump(mode="json", exclude={"fleet"})
+        rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
+        name = fingerprint(self._base.reading, same, how, self._seed, rows, also, TRAINING_VERSION)
+        return name, Journal(self._workspace / f"search-{name}" / f"{scope}.jsonl")
+
+    def _study(self, name: str, journal: Journal, first: Sequence[MemoryConfig]) -> Study:
+        settings = self._settings
+        sampler: Literal["tpe", "random"] = "random" if name == "random" else "tpe"
+        startup = settings.startup_trials if name in ("tpe", "random") else len(first)
+        return Study(name, sampler, settings.space, self._seed, journal, startup, first)
 
 
 def _good(trials: Sequence[Trial]) -> list[Trial]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from toys import SMALL_SHAPE
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from imprint.base.examples import Example, collate
@@ -13,18 +14,10 @@ from imprint.base.packing import SHORT, pack, packed_attention
 
 VOCABULARY, LONGEST, WINDOW = 64, 200, 5
 SHAPE = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
+    **SMALL_SHAPE,
     "vocab_size": VOCABULARY,
     "max_position_embeddings": LONGEST,
     "initializer_range": 0.3,  # far from uniform attention, so that a wrong mask or scale shows
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
 }
 MODELS = {
     "llama": SHAPE,

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 from fleets import BATCH_ROWS, CLOSE, MIXED, SEED, assert_same_memory, bits, config, factors_of, fleet, job, threads
-from toys import in_use, invented_rows
+from toys import SMALL_SHAPE, in_use, invented_rows
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from imprint.base.sites import ATTENTION, FAMILIES, FEED_FORWARD
@@ -107,20 +107,12 @@ def test_two_runs_are_bit_for_bit_the_same(mixed):
 
 
 SHAPE = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
+    **SMALL_SHAPE,
     "max_position_embeddings": 64,
     "initializer_range": 0.1,
     "sliding_window": 5,
     "use_sliding_window": True,
     "max_window_layers": 1,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
 }
 
 

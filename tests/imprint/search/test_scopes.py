@@ -59,19 +59,25 @@ def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
     assert again["u2"] == alone["u2"]
 
 
-def test_a_killed_search_goes_on_where_it_was(llama, pilots, tmp_path, monkeypatch):
-    whole, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
-
+def killed_in_round(number, monkeypatch):
+    """From now on the search is killed in that round; returns a list of every round's trials, as they are asked for."""
     rounds = []
     losses = Objective.losses
 
-    def killed_in_the_second_round(self, asked):
+    def killed(self, asked):
         rounds.append(len(asked))
-        if len(rounds) == 2:
+        if len(rounds) == number:
             raise KeyboardInterrupt
         return losses(self, asked)
 
-    monkeypatch.setattr(Objective, "losses", killed_in_the_second_round)
+    monkeypatch.setattr(Objective, "losses", killed)
+    return rounds
+
+
+def test_a_killed_search_goes_on_where_it_was(llama, pilots, tmp_path, monkeypatch):
+    whole, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
+
+    rounds = killed_in_round(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
     resumed, again, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "cut")
@@ -223,22 +229,32 @@ def test_a_killed_search_of_users_goes_on_where_it_was(llama, pilots, users, tmp
     settings = in_scope("user")
     groups = groups_of(llama, users, settings, 1)
     whole = search(llama, pilots, settings, MEMORY, 1, tmp_path / "whole", groups)
-    rounds = []
-    losses = Objective.losses
-
-    def killed_in_the_fifth_round(self, asked):
-        rounds.append(len(asked))
-        if len(rounds) == 5:
-            raise KeyboardInterrupt
-        return losses(self, asked)
-
-    monkeypatch.setattr(Objective, "losses", killed_in_the_fifth_round)
+    killed_in_round(5, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         search(llama, pilots, settings, MEMORY, 1, tmp_path / "cut", groups)
     resumed = search(llama, pilots, settings, MEMORY, 1, tmp_path / "cut", groups)
 
     assert resumed[0] == whole[0]
     assert without_clock(resumed[2]) == without_clock(whole[2])
+
+
+def test_a_users_study_never_goes_on_from_one_that_began_elsewhere(llama, pilots, users, tmp_path):
+    """With more trials the population's best may be another config; the users' studies then begin anew there."""
+    groups = groups_of(llama, users, in_scope("user"), 1)
+
+    def found(trials, warm_start, workspace):
+        settings = in_scope("user", trials=trials, warm_start=warm_start)
+        return search(llama, pilots, settings, MEMORY, 1, workspace, groups)
+
+    alone = found(6, 1, tmp_path / "alone")
+    found(1, 1, tmp_path / "grown")
+    found(6, 3, tmp_path / "grown")
+    grown = found(6, 1, tmp_path / "grown")
+
+    assert alone[0].population["tpe"].tid > 0  # more trials did find another config
+    assert grown[0] == alone[0]
+    assert without_clock(grown[2]) == without_clock(alone[2])
+    assert len(list((tmp_path / "grown").rglob("population.jsonl"))) == 1
 
 
 def test_in_scope_cohort_members_share_a_study_and_its_config(llama, pilots, users, tmp_path):
