@@ -20,18 +20,38 @@ class _RMSNorm(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = x.float()
+        if kernels_hold(x):
+            from imprint.base import kernels
+
+            flat = x.flatten(0, -2)
+            y, scale = torch.empty_like(flat), flat.new_empty(len(flat))
+            kernels.rms_norm(flat.numpy(), weight.detach().numpy(), epsilon, y.numpy(), scale.numpy())
+            ctx.save_for_backward(flat, scale, weight)
+            return y.view(x.shape)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        unit = wide * scale
-        ctx.save_for_backward(unit, scale, weight)
-        return unit.to(x.dtype) * weight
+        ctx.save_for_backward(wide, scale, weight)
+        return (wide * scale).to(x.dtype) * weight
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        unit, scale, weight = ctx.saved_tensors
-        inner = grads[0].float() * weight
+        x, scale, weight = ctx.saved_tensors
+        (grad,) = grads
+        if kernels_hold(grad):
+            from imprint.base import kernels
+
+            slope = torch.empty_like(x)
+            flat = grad.reshape(x.shape)
+            kernels.rms_norm_slope(flat.numpy(), x.numpy(), weight.detach().numpy(), scale.numpy(), slope.numpy())
+            return slope.view(grad.shape), None, None
+        inner, unit = grad.to(x.dtype) * weight, x * scale
         along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])
-        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(grads[0].dtype), None, None
+        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(grad.dtype), None, None
+
+
+def kernels_hold(x: Tensor) -> bool:
+    """Whether the compiled passes of `kernels` are for this tensor."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class _SwiGLU(Function):

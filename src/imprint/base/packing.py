@@ -26,7 +26,7 @@ SHORT = 128
 
 
 class _Gather(NamedTuple):
-    """Places of a gathering and of its way back; `blank` are places that receive no gradient."""
+    """Which token goes to each place, and the places (`blank`) that hold none."""
 
     to: Tensor
     blank: Tensor
@@ -38,7 +38,8 @@ class Packed:
 
     `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to.
     `owner`, `place` and `label`, each [response tokens], say: at flat place `place`, of slot `owner`, the next token is
-    `label`; `row` is the row it belongs to, counted over all slots.
+    `label`; `row` is the row it belongs to, counted over all slots. `answers`, [slots, most response tokens of a slot],
+    are those places slot by slot, filled up with any, and `answer` is where each of `place` stands there.
     """
 
     ids: Tensor
@@ -47,37 +48,31 @@ class Packed:
     place: Tensor
     label: Tensor
     row: Tensor
+    answers: Tensor
+    answer: Tensor
     starts: np.ndarray
     lengths: np.ndarray
-    _gathers: dict[int, tuple[_Gather, _Gather]] = field(default_factory=dict)
+    _gathers: list[_Gather] = field(default_factory=list)
 
     @property
     def width(self) -> int:
         """Tokens of the longest row."""
         return int(self.lengths.max())
 
-    def gathers(self, heads: int) -> tuple[_Gather, _Gather]:
-        """For vectors of each token and head: into [rows, heads, width], and back into [slots, tokens, heads]."""
-        if heads not in self._gathers:
+    def gathers(self) -> tuple[_Gather, _Gather]:
+        """From tokens, flat, into rows of `width`, flat, and back."""
+        if not self._gathers:
             rows, width, size = len(self.lengths), self.width, self.ids.numel()
             steps = np.arange(width)
             real = steps < self.lengths[:, None]
             there = np.where(real, self.starts[:, None] + steps, self.starts[:, None])
-            back = np.zeros(size, dtype=np.int64)
-            back[there[real]] = (np.arange(rows)[:, None] * heads * width + steps)[real]
-            unused = np.ones(size, dtype=bool)
+            back, unused = np.zeros(size, dtype=np.int64), np.ones(size, dtype=bool)
+            back[there[real]] = (np.arange(rows)[:, None] * width + steps)[real]
             unused[there[real]] = False
-            each = np.arange(heads)
-            into = _Gather(
-                self._tensor(there[:, None, :] * heads + each[None, :, None]),
-                self._tensor(np.flatnonzero(np.broadcast_to(~real[:, None, :], (rows, heads, width)))),
-            )
-            out = _Gather(
-                self._tensor(back[:, None] + each[None] * width),
-                self._tensor(np.flatnonzero(unused)[:, None] * heads + each),
-            )
-            self._gathers[heads] = into, out
-        return self._gathers[heads]
+            self._gathers.append(_Gather(self._tensor(there), self._tensor(np.flatnonzero(~real))))
+            self._gathers.append(_Gather(self._tensor(back), self._tensor(np.flatnonzero(unused))))
+        into, out = self._gathers
+        return into, out
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array.reshape(-1))).to(self.ids.device, non_blocking=True)
@@ -101,23 +96,35 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     answers = offsets >= np.repeat([row.response_start for row in rows], lengths)
     of_row = np.repeat(np.arange(len(rows)), lengths)[answers]
     shape = len(slots), tokens
-    arrays = ids.reshape(shape), positions.reshape(shape), owners[of_row], places[answers] - 1, flat[answers], of_row
-    there = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
-    return Packed(there[0], there[1], there[2], there[3], there[4], there[5], starts, lengths)
+    places_of_answers = places[answers] - 1
+    whose = owners[of_row]
+    counts = np.bincount(whose, minlength=len(slots))
+    by_slot = np.zeros((len(slots), counts.max()), dtype=np.int64)
+    within = np.arange(len(whose)) - np.repeat(np.cumsum(counts) - counts, counts)
+    by_slot[whose, within] = places_of_answers
+    standing = whose * by_slot.shape[1] + within
+    numbers = (ids.reshape(shape), positions.reshape(shape), whose, places_of_answers, flat[answers], of_row)
+    there = (torch.from_numpy(one).to(device, non_blocking=True) for one in (*numbers, by_slot, standing))
+    ids_, positions_, owner, place, label, row, in_slots, answer = there
+    return Packed(ids_, positions_, owner, place, label, row, in_slots, answer, starts, lengths)
+
+
+def regather(x: Tensor, to: _Gather, back: _Gather) -> Tensor:
+    """Vectors [heads, places, size] at other places; `back` is the way back, where each vector has one place only."""
+    moved: Tensor = _Regather.apply(x, to, back)
+    return moved
 
 
 class _Regather(Function):
-    """Vectors [places, size] to other places; back by the inverse, where each vector has one place only."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, to: _Gather, back: _Gather) -> Tensor:
         ctx.back = back
-        return x.index_select(0, to.to)
+        return x.index_select(1, to.to)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         back = ctx.back
-        return grads[0].contiguous().index_select(0, back.to).index_fill_(0, back.blank, 0), None, None
+        return grads[0].contiguous().index_select(1, back.to).index_fill_(1, back.blank, 0), None, None
 
 
 class _Attention(Function):
@@ -171,24 +178,30 @@ def _attend(
     """Attention of packed tokens: query is [slots, heads, tokens, size], the answer [slots, tokens, heads, size]."""
     packed = _current.get()
     slots, heads, tokens, size = query.shape
-    rows, width = len(packed.lengths), packed.width
-    q, k, v = (_into_rows(packed, x).view(rows, -1, width, x.shape[-1]) for x in (query, key, value))
-    k, v = (x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
-    scale = size**-0.5 if scaling is None else scaling
-    mask = _mask(width, sliding_window, query)
-    if query.device.type == "cpu" and width <= SHORT:
-        answer = _Attention.apply(*(x.reshape(-1, width, x.shape[-1]) for x in (q, k, v)), mask, scale)
+    into, out = packed.gathers()
+    q, k, v = (regather(x.transpose(0, 1).flatten(1, 2), into, out) for x in (query, key, value))
+    answer = attention_in_rows(q, k, v, packed, size**-0.5 if scaling is None else scaling, sliding_window)
+    return regather(answer, out, into).view(heads, slots, tokens, -1).permute(1, 2, 0, 3), None
+
+
+def attention_in_rows(
+    q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float, window: int | None = None
+) -> Tensor:
+    """Causal attention within each row: q, k and v are [heads, rows · width, size], and so is the answer.
+
+    Key and value may have fewer heads, each for several of the query's.
+    """
+    heads, width = len(q), packed.width
+    q, k, v = (x.view(len(x), -1, width, x.shape[-1]) for x in (q, k, v))
+    k, v = (x if len(x) == heads else x.repeat_interleave(heads // len(x), dim=0) for x in (k, v))
+    mask = _mask(width, window, q)
+    if q.device.type == "cpu" and width <= SHORT:
+        answer = _Attention.apply(*(x.flatten(0, 1) for x in (q, k, v)), mask, scale)
     else:
         answer = nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask if sliding_window else None, is_causal=not sliding_window, scale=scale
+            q, k, v, attn_mask=mask if window else None, is_causal=not window, scale=scale
         )
-    into, out = packed.gathers(heads)
-    return _Regather.apply(answer.reshape(-1, answer.shape[-1]), out, into).view(slots, tokens, heads, -1), None
-
-
-def _into_rows(packed: Packed, x: Tensor) -> Tensor:
-    into, out = packed.gathers(x.shape[1])
-    return _Regather.apply(x.transpose(1, 2).reshape(-1, x.shape[-1]), into, out)
+    return answer.reshape(heads, -1, v.shape[-1])
 
 
 def _mask(width: int, window: int | None, like: Tensor) -> Tensor:

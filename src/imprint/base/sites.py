@@ -65,6 +65,11 @@ class Site:
     out_features: int
     transposed: bool
 
+    @property
+    def half(self) -> int:
+        """Which half of which layer it is in, counted from the embeddings (`trunk`)."""
+        return 2 * self.layer + (self.target in FEED_FORWARD)
+
 
 def sites_of(model: nn.Module) -> tuple[Site, ...]:
     """Every site of a loaded model, by layer, feed-forward first. `BaseModelError` for a family without a map."""

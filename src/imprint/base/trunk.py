@@ -1,9 +1,10 @@
-"""A base model from any of its layers on: what lies below the lowest memory is the same at every step and trial.
+"""A base model from any half of a layer on: what lies below the lowest memory is the same at every step and trial.
 
-    rows ──► embeddings ──► layer 0 … layer s-1 ──► layer s … last ──► norm ──► hidden states
+    rows ──► embeddings ──► half 0 … half s-1 ──► half s … last ──► norm ──► hidden states
                             └ `inputs_of(rows, s)`, kept ┘ └ `hidden(rows, s, kept)` ┘
 
-It works on packed rows and on the model's own modules, so it holds for every family in `sites.FAMILIES`.
+Half 2n is layer n's attention, half 2n + 1 its feed-forward. It works on packed rows and on the model's own modules, so
+it holds for every family in `sites.FAMILIES`; those that do not come apart (`halves`) are entered at whole layers.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from imprint.base.halves import in_halves, run_half
 from imprint.base.packing import Packed, packed_attention
 from imprint.base.sites import family_of
 
@@ -33,26 +35,51 @@ class Trunk:
         path, self._name = family_of(model).layers.rsplit(".", 1)
         self._parent = model.get_submodule(path)
         self._layers: Any = getattr(self._parent, self._name)
+        self._in_halves = in_halves(model)
 
-    def hidden(self, rows: Packed, start: int = 0, inputs: torch.Tensor | None = None) -> torch.Tensor:
+    def entrance(self, half: int) -> int:
+        """The highest half, not above this one, at which the model can be entered."""
+        return half if self._in_halves else half // 2 * 2
+
+    def hidden(self, rows: Packed, start: int = 0, inputs: Tensor | None = None) -> Tensor:
         """Hidden states after the last layer's norm, [slots · tokens, hidden].
 
-        With `inputs` ([slots, tokens, hidden], what layer `start` is given) the layers below `start` do not run.
+        With `inputs` ([slots, tokens, hidden], what half `start`, an entrance, is given) nothing below `start` runs.
         """
+        if self._in_halves:
+            whole = self._halves(rows, start, 2 * len(self._layers), inputs)
+            normed: Tensor = self._backbone.norm(whole)
+            return normed.flatten(0, 1)
         if not start or inputs is None:
             return self._run(rows).flatten(0, 1)
-        with self._layers_from(start), _given(self._layers[start], inputs):
+        with self._layers_from(start // 2), _given(self._layers[start // 2], inputs):
             return self._run(rows).flatten(0, 1)
 
-    def inputs_of(self, rows: Packed, start: int) -> torch.Tensor:
-        """What layer `start` is given for these rows, [slots, tokens, hidden]; no layer from `start` on runs."""
+    def at_labels(self, rows: Packed, start: int = 0, inputs: Tensor | None = None) -> Tensor:
+        """Hidden states that the labels are read from, [response tokens, hidden]; `start` and `inputs` as in `hidden`.
+
+        Where the model comes apart, its last feed-forward runs on no other token.
+        """
+        if not self._in_halves:
+            return self.hidden(rows, start, inputs)[rows.place]
+        last = 2 * len(self._layers) - 1
+        x = self._halves(rows, start, last, inputs)
+        x = x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
+        normed: Tensor = self._backbone.norm(run_half(last, self._layers, x, rows, self._turn(x, rows)))
+        return normed.flatten(0, 1).index_select(0, rows.answer)
+
+    def inputs_of(self, rows: Packed, start: int) -> Tensor:
+        """What half `start`, an entrance, is given for these rows, [slots, tokens, hidden]; nothing above it runs."""
+        if self._in_halves:
+            with torch.no_grad():
+                return self._halves(rows, 0, start)
         found = []
 
         def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             found.append(args[0] if args else kwargs["hidden_states"])
             raise _LayerReached
 
-        handle = self._layers[start].register_forward_pre_hook(leave, with_kwargs=True)
+        handle = self._layers[start // 2].register_forward_pre_hook(leave, with_kwargs=True)
         try:
             with torch.no_grad():
                 self._run(rows)
@@ -62,7 +89,21 @@ class Trunk:
             handle.remove()
         return found[0]
 
-    def _run(self, rows: Packed) -> torch.Tensor:
+    def _halves(self, rows: Packed, start: int, stop: int, inputs: Tensor | None = None) -> Tensor:
+        if inputs is None:
+            start = 0
+        x: Tensor = self._backbone.embed_tokens(rows.ids) if inputs is None else inputs
+        turn = self._turn(x, rows)
+        for half in range(start, stop):
+            x = run_half(half, self._layers, x, rows, turn)
+        return x
+
+    def _turn(self, like: Tensor, rows: Packed) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of every position in a row, [width, head size]."""
+        cos, sin = self._backbone.rotary_emb(like, torch.arange(rows.width, device=like.device)[None])
+        return cos[0], sin[0]
+
+    def _run(self, rows: Packed) -> Tensor:
         with packed_attention(self._model, rows):
             return self._backbone(input_ids=rows.ids, position_ids=rows.positions, use_cache=False).last_hidden_state
 
@@ -76,7 +117,7 @@ class Trunk:
 
 
 @contextmanager
-def _given(layer: nn.Module, inputs: torch.Tensor) -> Iterator[None]:
+def _given(layer: nn.Module, inputs: Tensor) -> Iterator[None]:
     """Within the block `layer` takes `inputs` for its hidden states, whatever the model hands it."""
 
     def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -34,15 +34,18 @@ class BlockedFeedForward(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Gated, *factors: Tensor | None) -> Tensor:
         """y, [slots, tokens, width]."""
+        from imprint.base import kernels
+
         inner = len(weights.gate)
         kept, answers = [], torch.empty_like(x)
+        active = x.new_empty(min(BLOCK, x.shape[1]), inner)
         for slot, rows in enumerate(x):
             first, second = _merged(weights, factors, slot)
             h = x.new_empty(len(rows), 2 * inner)
             for block in _blocks(len(rows)):
                 part = torch.mm(rows[block], first.T, out=h[block])
-                active = torch.nn.functional.silu(part[:, :inner]).mul_(part[:, inner:])
-                torch.mm(active, second.T, out=answers[slot, block])
+                kernels.gate(part.numpy(), active[: len(part)].numpy())
+                torch.mm(active[: len(part)], second.T, out=answers[slot, block])
             kept += [first, second, h]
         ctx.weights = weights
         ctx.save_for_backward(x, *factors, *kept)
@@ -74,19 +77,17 @@ def _back(
     h: Tensor,
 ) -> None:
     """One slot: add the factors' gradients to `slopes`, write that of `x` to `for_x`."""
+    from imprint.base import kernels
+
     inner = h.shape[1] // 2
-    both = x.new_empty(min(BLOCK, len(x)), 2 * inner)
+    both, back = x.new_empty(min(BLOCK, len(x)), 2 * inner), x.new_empty(2, min(BLOCK, len(x)), inner)
     for block in _blocks(len(x)):
-        part, towards = h[block], grad[block]
-        gate, up = part[:, :inner], part[:, inner:]
-        sigmoid = torch.sigmoid(gate)
-        silu = gate * sigmoid
-        hidden = towards @ second
+        towards = grad[block]
+        of_h, hidden, active = both[: len(towards)], back[0, : len(towards)], back[1, : len(towards)]
+        torch.mm(towards, second, out=hidden)
+        kernels.gate_slopes(h[block].numpy(), hidden.numpy(), active.numpy(), of_h.numpy())
         if factors[4] is not None:
-            _add_slopes(silu * up, towards, factors[4], factors[5], slopes[4], slopes[5])
-        of_h = both[: len(part)]
-        torch.mul(hidden, silu, out=of_h[:, inner:])
-        torch.mul(torch.addcmul(silu, silu, sigmoid, value=-1).add_(sigmoid).mul_(up), hidden, out=of_h[:, :inner])
+            _add_slopes(active, towards, factors[4], factors[5], slopes[4], slopes[5])
         for place, columns in ((0, slice(None, inner)), (2, slice(inner, None))):
             if factors[place] is not None:
                 _add_slopes(x[block], of_h[:, columns], *factors[place : place + 2], *slopes[place : place + 2])

@@ -25,7 +25,7 @@ from imprint.base.fused import fused, nats_per_label
 from imprint.base.load import BaseModelInUse
 from imprint.base.packing import pack
 from imprint.base.trunk import Trunk
-from imprint.memory.inputs import LayerInputs
+from imprint.memory.inputs import HalfInputs
 from imprint.memory.settings import FleetSettings
 from imprint.memory.slots import Slots
 from imprint.memory.stack import stacked
@@ -108,7 +108,7 @@ class _Lane:
     def __init__(self, base: BaseModelInUse, settings: FleetSettings, lanes: int) -> None:
         self._base, self._slots, self._crew = base, settings.slots, max(1, settings.crew // lanes)
         self._trunk = Trunk(base.model)
-        self._inputs = LayerInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
+        self._inputs = HalfInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
         self._device = next(base.model.parameters()).device
 
     def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None], stop: Event) -> None:
@@ -139,10 +139,10 @@ class _Lane:
         """One forward and backward pass, and one optimiser step of every slot."""
         rows = [trainee.rows for trainee in slots.members]
         batch = pack(rows, self._device)
-        start = min(trainee.start for trainee in slots.members)
+        start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
         shares = slots.column([1 / sum(row.response_tokens for row in mine) for mine in rows])
         with stacked(self._base, slots.factors()):
-            hidden = self._trunk.hidden(batch, start, self._inputs(rows, batch, start))[batch.place]
+            hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start))
             nats = nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
             weighted = nats * shares[batch.owner, 0]
             gradients = torch.autograd.grad(weighted.sum(), slots.leaves)

@@ -1,4 +1,4 @@
-"""What the lowest layer with a memory is given, kept per example: it is the same in every epoch and every trial."""
+"""What the lowest half of a layer with a memory is given, kept per example: the same in every epoch and every trial."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from imprint.base.packing import Packed, pack
 from imprint.base.trunk import Trunk
 
 
-class LayerInputs:
-    """Layer inputs of examples, up to a budget of bytes; beyond it they are computed anew each time."""
+class HalfInputs:
+    """Half inputs of examples, up to a budget of bytes; beyond it they are computed anew each time."""
 
     def __init__(self, trunk: Trunk, budget: int) -> None:
-        """Inputs of `trunk`'s layers, in at most `budget` bytes."""
+        """Inputs of `trunk`'s halves, in at most `budget` bytes."""
         self._trunk = trunk
         self._left = budget
         self._kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
-    def __call__(self, slots: Sequence[Sequence[Example]], rows: Packed, layer: int) -> Tensor | None:
-        """What `layer` is given for these slots (`rows` is them, packed), [slots, tokens, hidden]; None for layer 0."""
-        if layer == 0:
+    def __call__(self, slots: Sequence[Sequence[Example]], rows: Packed, half: int) -> Tensor | None:
+        """What `half` is given for these slots (`rows` is them, packed), [slots, tokens, hidden]; None for half 0."""
+        if half == 0:
             return None
-        missing = {row.input_ids: row for slot in slots for row in slot if (layer, row.input_ids) not in self._kept}
-        if missing and not self._learn(list(missing.values()), rows.ids.device, layer):
-            return self._trunk.inputs_of(rows, layer)
-        kept = [[self._kept[layer, row.input_ids] for row in slot] for slot in slots]
+        missing = {row.input_ids: row for slot in slots for row in slot if (half, row.input_ids) not in self._kept}
+        if missing and not self._learn(list(missing.values()), rows.ids.device, half):
+            return self._trunk.inputs_of(rows, half)
+        kept = [[self._kept[half, row.input_ids] for row in slot] for slot in slots]
         like = kept[0][0]
         batch = like.new_zeros(*rows.ids.shape, like.shape[-1])
         for slot, inputs in zip(batch, kept, strict=True):
@@ -36,14 +36,14 @@ class LayerInputs:
             slot[: len(whole)] = whole
         return batch
 
-    def _learn(self, missing: list[Example], device: torch.device, layer: int) -> bool:
+    def _learn(self, missing: list[Example], device: torch.device, half: int) -> bool:
         """Compute and keep the inputs of these rows; False, and nothing kept, where there is no room."""
         packed = pack([[row] for row in missing], device)
-        found = self._trunk.inputs_of(packed, layer)
+        found = self._trunk.inputs_of(packed, half)
         size = int(packed.lengths.sum()) * found.shape[-1] * found.element_size()
         if size > self._left:
             return False
         self._left -= size
         for row, inputs in zip(missing, found, strict=True):
-            self._kept[layer, row.input_ids] = inputs[: len(row.input_ids)].clone()
+            self._kept[half, row.input_ids] = inputs[: len(row.input_ids)].clone()
         return True

@@ -133,7 +133,7 @@ def _nats(base: BaseModelInUse, memories: Sequence[Memory | None], rows: Sequenc
     """Summed nats of each row's response, slot after slot."""
     batch = pack(rows, next(base.model.parameters()).device)
     with stacked(base, _factors(memories)):
-        hidden = Trunk(base.model).hidden(batch)[batch.place]
+        hidden = Trunk(base.model).at_labels(batch)
     nats = nats_per_label(hidden, base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
     return torch.zeros(len(batch.lengths), device=nats.device).index_add_(0, batch.row, nats).tolist()
 

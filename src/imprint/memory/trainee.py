@@ -51,7 +51,7 @@ class Trainee:
         sites = tuple(site for site in self.base.sites if site.name in self._ranks)
         columns = tuple(self._ranks[site.name] * config.n_memories for site in sites)
         self.layout = widest([Layout(sites, columns)])
-        self.start = min(site.layer for site in sites)
+        self.start = min(site.half for site in sites)
         self.settings = FitSettings(
             learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=self.batch_rows
         )

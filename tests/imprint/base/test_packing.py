@@ -145,7 +145,7 @@ def test_garbage_in_the_padding_changes_nothing(model):
         real[span] = True
     padding = ~real.view(packed.ids.shape)
     assert padding.sum() > 10
-    garbage = replace(packed, ids=packed.ids.clone(), positions=packed.positions.clone(), _gathers={})
+    garbage = replace(packed, ids=packed.ids.clone(), positions=packed.positions.clone(), _gathers=[])
     garbage.ids[padding] = torch.randint(3, VOCABULARY, (int(padding.sum()),))
     garbage.positions[padding] = torch.randint(0, LONGEST, (int(padding.sum()),))
 

@@ -1,4 +1,4 @@
-"""Kept inputs of a layer against computed ones, and the budget that bounds them."""
+"""Kept inputs of a half of a layer against computed ones, and the budget that bounds them."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from toys import invented_rows
 
 from imprint.base.packing import pack
 from imprint.base.trunk import Trunk
-from imprint.memory.inputs import LayerInputs
+from imprint.memory.inputs import HalfInputs
 
 WIDTH, PLENTY = 32, 2**30
 
@@ -34,10 +34,10 @@ def slots(base):
     return [encode(invented_rows("u1", 3)), encode(invented_rows("u2", 5))]
 
 
-def assert_right(trunk, inputs, slots, layer):
+def assert_right(trunk, inputs, slots, half):
     """What is given at every real place is what the model computes there."""
     packed = pack(slots)
-    given, known = inputs(slots, packed, layer), Trunk.inputs_of(trunk, packed, layer)
+    given, known = inputs(slots, packed, half), Trunk.inputs_of(trunk, packed, half)
     assert given.shape == known.shape
     for start, length in zip(packed.starts, packed.lengths, strict=True):
         span = slice(start, start + length)
@@ -55,35 +55,35 @@ def kept_bytes(inputs):
     return sum(storages.values())
 
 
-@pytest.mark.parametrize("layer", [1, 2])
-def test_kept_inputs_are_the_computed_ones(trunk, slots, layer):
+@pytest.mark.parametrize("half", [1, 2, 3, 4])
+def test_kept_inputs_are_the_computed_ones(trunk, slots, half):
     """The first time, the second time, and for the same rows in another order, other slots and other company."""
-    inputs = LayerInputs(trunk, PLENTY)
-    assert_right(trunk, inputs, slots, layer)
-    assert_right(trunk, inputs, slots, layer)
+    half, inputs = trunk.entrance(half) or 2, HalfInputs(trunk, PLENTY)
+    assert_right(trunk, inputs, slots, half)
+    assert_right(trunk, inputs, slots, half)
     calls = trunk.calls
     (a, b, c), (d, e, *rest) = slots
-    assert_right(trunk, inputs, [[e, a], [c], [d, *rest, b]], layer)
-    assert_right(trunk, inputs, [[b, b, b], [b]], layer)
+    assert_right(trunk, inputs, [[e, a], [c], [d, *rest, b]], half)
+    assert_right(trunk, inputs, [[b, b, b], [b]], half)
 
     assert trunk.calls == calls == 1
 
 
-def test_layers_are_kept_apart(trunk, slots):
-    inputs = LayerInputs(trunk, PLENTY)
-    for layer in (1, 2, 1, 2):
-        assert_right(trunk, inputs, slots, layer)
+def test_halves_are_kept_apart(trunk, slots):
+    inputs = HalfInputs(trunk, PLENTY)
+    for half in (2, 4, 2, 4):
+        assert_right(trunk, inputs, slots, half)
     assert trunk.calls == 2
 
 
 def test_only_rows_that_are_missing_are_computed(trunk, slots):
     """A batch of old rows and new ones; a row that occurs twice is kept once."""
-    inputs = LayerInputs(trunk, bytes_of(slots))  # to the byte
+    inputs = HalfInputs(trunk, bytes_of(slots))  # to the byte
     old, new = slots[0][:2], slots[0][2:]
-    assert_right(trunk, inputs, [old, old], 1)
-    assert_right(trunk, inputs, [old + new, slots[1] + old], 1)
+    assert_right(trunk, inputs, [old, old], 2)
+    assert_right(trunk, inputs, [old + new, slots[1] + old], 2)
     assert trunk.calls == 2
-    assert_right(trunk, inputs, slots, 1)
+    assert_right(trunk, inputs, slots, 2)
 
     assert trunk.calls == 2
     assert kept_bytes(inputs) == bytes_of(slots)
@@ -91,13 +91,13 @@ def test_only_rows_that_are_missing_are_computed(trunk, slots):
 
 def test_over_budget_inputs_are_right_and_computed_anew(trunk, slots):
     """One byte too few for all rows: those that came first stay kept, the others are never wrong."""
-    inputs = LayerInputs(trunk, bytes_of(slots) - 1)
-    assert_right(trunk, inputs, slots[:1], 1)
+    inputs = HalfInputs(trunk, bytes_of(slots) - 1)
+    assert_right(trunk, inputs, slots[:1], 2)
     for _ in range(2):
-        assert_right(trunk, inputs, slots, 1)
+        assert_right(trunk, inputs, slots, 2)
         assert kept_bytes(inputs) == bytes_of(slots[:1])
     calls = trunk.calls
-    assert_right(trunk, inputs, slots[:1], 1)
+    assert_right(trunk, inputs, slots[:1], 2)
     assert trunk.calls == calls
     assert_right(trunk, inputs, [slots[1][:1]], 1)  # a smaller batch still finds room
 
@@ -106,24 +106,24 @@ def test_over_budget_inputs_are_right_and_computed_anew(trunk, slots):
 
 
 def test_the_budget_holds_whatever_comes(base, trunk):
-    """Many batches of new rows, at two layers."""
+    """Many batches of new rows, at two halves."""
     rows = base.encoder.examples(invented_rows("u3", 40))
     budget = bytes_of([rows]) // 3
-    inputs = LayerInputs(trunk, budget)
+    inputs = HalfInputs(trunk, budget)
     for start in range(0, 40, 5):
-        for layer in (1, 2):
-            assert_right(trunk, inputs, [rows[start : start + 2], rows[start + 2 : start + 5]], layer)
+        for half in (2, 4):
+            assert_right(trunk, inputs, [rows[start : start + 2], rows[start + 2 : start + 5]], half)
             assert kept_bytes(inputs) <= budget
     assert kept_bytes(inputs) > budget / 2
 
 
 def test_without_a_budget_nothing_is_kept(trunk, slots):
-    inputs = LayerInputs(trunk, 0)
+    inputs = HalfInputs(trunk, 0)
     for _ in range(2):
         assert_right(trunk, inputs, slots, 2)
     assert kept_bytes(inputs) == 0
 
 
-def test_the_first_layer_has_no_inputs_to_keep(trunk, slots):
-    assert LayerInputs(trunk, PLENTY)(slots, pack(slots), 0) is None
+def test_the_first_half_has_no_inputs_to_keep(trunk, slots):
+    assert HalfInputs(trunk, PLENTY)(slots, pack(slots), 0) is None
     assert trunk.calls == 0

@@ -59,9 +59,10 @@ def in_fleet(base, slots, factors, scales, start=0):
     """Mean loss of every slot, through packed rows, a trunk and stacked factors."""
     packed, trunk = pack(slots), Trunk(base.model)
     scaled = {name: (a, b * scales[:, None, None]) for name, (a, b) in factors.items()}
+    start = trunk.entrance(start)
     inputs = trunk.inputs_of(packed, start) if start else None
     with stacked(base, scaled):
-        hidden = trunk.hidden(packed, start, inputs)[packed.place]
+        hidden = trunk.at_labels(packed, start, inputs)
     nats = cross_entropy(base.model.get_output_embeddings()(hidden), packed.label, reduction="none")
     sums = torch.zeros(len(slots)).index_add(0, packed.owner, nats)
     return sums / torch.bincount(packed.owner)
@@ -74,7 +75,7 @@ def in_fleet(base, slots, factors, scales, start=0):
 )
 @pytest.mark.parametrize(
     ("targets", "layers", "start"),
-    [(FEED_FORWARD, (0, 1, 2), 0), (ALL, (1, 2), 1), (("down",), (2,), 2), (("up",), (0, 2), 0)],
+    [(FEED_FORWARD, (0, 1, 2), 0), (ALL, (1, 2), 2), (("down",), (2,), 5), (("up",), (0, 2), 1)],
     ids=["feed-forward", "all", "last down", "up"],
 )
 def test_loss_and_gradients_equal_naive_pytorch(base, targets, layers, start, rows, within_fused):

@@ -1,0 +1,154 @@
+"""The two halves of a LLaMA-like layer on packed rows: what a fleet enters a model at, and may leave out.
+
+    half 2n      x + o(attention(rotate(qkv(norm(x)))))     layer n's attention
+    half 2n + 1  h + mlp(norm(h))                           its feed-forward
+
+Hugging Face runs a layer whole, for every token. In halves, what lies below the lowest memory is kept up to the
+feed-forward that carries it, and the last feed-forward sees only the tokens that a response is read from. Query, key
+and value are one product, and rotary embeddings are applied where the rows are gathered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from imprint.base.fused import kernels_hold
+from imprint.base.packing import Packed, attention_in_rows
+
+FAMILIES = ("llama", "mistral", "qwen2")
+"""Families whose layers are exactly the two lines above (qwen3 and olmo2 have further norms)."""
+
+
+def in_halves(model: nn.Module) -> bool:
+    """Whether its layers can be run half by half: the family's can, without a window, where a head is turned whole."""
+    config: Any = model.config
+    if config.model_type not in FAMILIES or getattr(config, "sliding_window", None):
+        return False
+    backbone: Any = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
+    turned = 2 * backbone.rotary_emb.inv_freq.numel()
+    return all(layer.self_attn.head_dim == turned for layer in backbone.layers)
+
+
+def run_half(half: int, layers: Any, x: Tensor, rows: Packed, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """That half of the model on `x`, [slots, tokens, hidden]; `turn` is cosine and sine, [width, head size]."""
+    layer = layers[half // 2]
+    if half % 2:
+        fed: Tensor = x + layer.mlp(layer.post_attention_layernorm(x))
+        return fed
+    attention = layer.self_attn
+    qkv = _qkv(attention, layer.input_layernorm(x)).flatten(0, 1)
+    heads = attention.config.num_attention_heads
+    q, k, v = _ToRows.apply(  # type: ignore[no-untyped-call]
+        qkv, rows, turn, heads, attention.config.num_key_value_heads
+    )
+    answer = _FromRows.apply(  # type: ignore[no-untyped-call]
+        attention_in_rows(q, k, v, rows, attention.scaling), rows
+    )
+    attended: Tensor = x + attention.o_proj(answer.view(*x.shape[:-1], -1))
+    return attended
+
+
+def _qkv(attention: Any, x: Tensor) -> Tensor:
+    """Query, key and value side by side, [slots, tokens, (heads + 2 · key heads) · size]."""
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+    if not all(type(linear) is nn.Linear for linear in linears):  # one carries a memory
+        return torch.cat([linear(x) for linear in linears], dim=-1)
+    bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
+    return nn.functional.linear(x, torch.cat([linear.weight for linear in linears]), bias)
+
+
+class _ToRows(Function):
+    """Tokens' query, key and value, [tokens, heads · size], gathered into rows, query and key turned by position.
+
+    The answers are [heads, rows · width, size]. A pair (x, y) of a head's halves becomes (x c - y s, y c' + x s').
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, rows: Packed, turn: tuple[Tensor, Tensor], heads: int, keys: int
+    ) -> tuple[Tensor, ...]:
+        size = turn[0].shape[-1]
+        tokens = qkv.view(len(qkv), -1, size)
+        into = qkv.new_empty(heads + 2 * keys, len(rows.lengths), rows.width, size)
+        _gather(tokens[:, : heads + keys], into[: heads + keys], rows, turn)
+        _gather(tokens[:, heads + keys :], into[heads + keys :], rows, None)
+        ctx.about = rows, turn, qkv.shape
+        return tuple(part.flatten(1, 2) for part in torch.split(into, [heads, keys, keys]))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        rows, turn, shape = ctx.about
+        size = turn[0].shape[-1]
+        of_tokens = grads[0].new_empty(shape).view(shape[0], -1, size)
+        first = 0
+        for grad, way in zip(grads, (turn, turn, None), strict=True):
+            heads = slice(first, first + len(grad))
+            _scatter(grad.view(len(grad), -1, rows.width, size), of_tokens[:, heads], rows, way)
+            first = heads.stop
+        return of_tokens.view(shape), None, None, None, None
+
+
+class _FromRows(Function):
+    """Attention's answers, [heads, rows · width, size], at their tokens, [tokens, heads · size]."""
+
+    @staticmethod
+    def forward(ctx: Any, answer: Tensor, rows: Packed) -> Tensor:
+        heads, _, size = answer.shape
+        tokens = answer.new_empty(rows.ids.numel(), heads, size)
+        _scatter(answer.view(heads, -1, rows.width, size), tokens, rows, None)
+        ctx.about = rows, answer.shape
+        return tokens.flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        rows, (heads, places, size) = ctx.about
+        into = grads[0].new_empty(heads, len(rows.lengths), rows.width, size)
+        _gather(grads[0].view(-1, heads, size), into, rows, None)
+        return into.view(heads, places, size), None
+
+
+Turn = tuple[Tensor, Tensor] | None
+
+
+def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn) -> None:
+    """Write `tokens` [tokens, heads, size] to `into` [heads, rows, width, size], zeros after a row's end."""
+    if kernels_hold(tokens):
+        from imprint.base import kernels
+
+        kernels.to_rows(tokens.numpy(), rows.starts, rows.lengths, *_arrays(turn), into.numpy())
+        return
+    there, _ = rows.gathers()
+    wide = tokens.index_select(0, there.to).index_fill_(0, there.blank, 0)
+    wide = wide.view(*into.shape[1:3], *wide.shape[1:]).permute(2, 0, 1, 3)
+    into.copy_(wide if turn is None else _turned(wide, *turn))
+
+
+def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn) -> None:
+    """The way back of `_gather`, turned back; zeros at tokens of no row."""
+    _, back = rows.gathers()
+    if kernels_hold(rows_of):
+        from imprint.base import kernels
+
+        kernels.from_rows(rows_of.numpy(), rows.starts, rows.lengths, *_arrays(turn), tokens.numpy())
+    else:
+        if turn is not None:
+            cos, sin = turn
+            half = sin.shape[-1] // 2
+            rows_of = _turned(rows_of, cos, -torch.cat((sin[:, half:], sin[:, :half]), dim=-1))
+        tokens.copy_(rows_of.flatten(1, 2).index_select(1, back.to).transpose(0, 1))
+    tokens.index_fill_(0, back.blank, 0)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of `x` [..., width, size]; with the halves of `sin` exchanged and negated, its way back."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+
+
+def _arrays(turn: Turn) -> tuple[Any, Any]:
+    cos, sin = turn if turn is not None else (torch.empty(0, 0), torch.empty(0, 0))
+    return cos.numpy(), sin.numpy()
