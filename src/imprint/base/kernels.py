@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 f4 = np.float32
-ROUNDED_ONCE = {"nnan", "ninf", "nsz", "contract", "arcp"}
+ROUNDED_ONCE = {"nnan", "ninf", "nsz", "contract"}
 """Freedoms that change a result by a rounding: no sum may be reordered, or `_exp` would lose its digits."""
 
 
