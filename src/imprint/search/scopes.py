@@ -89,13 +89,13 @@ def run_search(
         name, theirs = search.groups(groups, start, _lowest(studies["tpe"].trials))
         further = [trial for one in theirs.values() for trial in one.trials]
         # a group whose trials all failed keeps the population's config
-        best = {group: _best(one.trials) for group, one in theirs.items() if _good(one.trials)}
+        best = {group: best_of(one.trials, settings.min_gain) for group, one in theirs.items() if _good(one.trials)}
         own = {pilot.user_id: choice for group, choice in best.items() for pilot in groups[group]}
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
-        population={key: _best(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
+        population={key: best_of(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
         groups={group: [pilot.user_id for pilot in members] for group, members in groups.items()},
         own=own,
     )
@@ -168,7 +168,7 @@ class _Search:
 
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
         # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
-        elsewhere = {"trials", "random_trials", "scope", "cohorts", "warm_start"}
+        elsewhere = {"trials", "random_trials", "scope", "cohorts", "warm_start", "min_gain"}
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"})
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
@@ -194,14 +194,17 @@ def _ranked(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(_good(trials), key=lambda trial: (trial.objective_value, trial.tid))
 
 
-def _best(trials: Sequence[Trial]) -> Choice:
+def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
+    """The lowest objective value; the first good trial's unless that is at least `min_gain` above the lowest."""
     ranked = _ranked(trials)
     if not ranked:
         raise NotEnoughDataError(
             f"search: all {len(trials)} trials failed or were refused; the last says: {trials[-1].error}. "
             "Next: narrow search.space, or look at the trials' journal."
         )
-    best = ranked[0]
+    best, first = ranked[0], _good(trials)[0]
+    if first.objective_value < best.objective_value + min_gain:  # type: ignore[operator]
+        best = first
     config = MemoryConfig(**(best.config or {}))
     return Choice(study=best.study, tid=best.tid, config=config, objective_value=best.objective_value)
 

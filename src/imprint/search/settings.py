@@ -71,6 +71,11 @@ class SearchSettings(BaseModel):
     )
     cohorts: int = Field(default=4, ge=1, description="Scope cohort: clusters of users by what the base makes of them.")
     warm_start: int = Field(default=4, ge=1, description="Best points of the population a further study begins at.")
+    min_gain: float = Field(
+        default=0.02,
+        ge=0,
+        description="Nats a response token: a user or cohort leaves the population's config for at least this gain.",
+    )
     trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the TPE study.")
     random_trials: int | None = Field(
         default=None, ge=0, description="Trials of the random study beside it; null: as many as TPE has."

@@ -9,8 +9,9 @@ from imprint.base.examples import Interaction
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
+from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot
-from imprint.search.scopes import run_search
+from imprint.search.scopes import best_of, run_search
 from imprint.search.scoping import cohorts, groups_of, history_vectors
 from imprint.search.settings import SearchSettings, SpaceSettings
 
@@ -179,7 +180,7 @@ def test_a_smaller_budget_sees_no_trial_beyond_it_whatever_the_journal_holds(lla
 
 
 def in_scope(scope, **changes):
-    return SETTINGS.model_copy(update={"scope": scope, **changes})
+    return SETTINGS.model_copy(update={"scope": scope, "min_gain": 0.0, **changes})
 
 
 @pytest.fixture
@@ -208,6 +209,20 @@ def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pil
         assert result.own[user.user_id].objective_value == min(trial.objective_value for trial in mine)
         assert mine[0].config == result.population["tpe"].config.model_dump(mode="json")
     assert result.config_of("u1") == result.population["tpe"].config  # a pilot has the population's
+
+
+@pytest.mark.parametrize(("min_gain", "chosen"), [(0.0, 3), (0.125, 3), (0.126, 1), (5.0, 1)])
+def test_the_populations_config_is_left_only_for_a_gain_worth_the_name(min_gain, chosen):
+    """The study begins at the population's config; its first good trial here is number 1, at 2.25, the lowest 2.125."""
+    values = [None, 2.25, 2.5, 2.125, 2.125]
+    trials = [
+        Trial(
+            study="user/u", tid=tid, values={}, config=FIXED.model_dump(mode="json"), objective_value=value,
+            status="failed" if value is None else "ok",
+        )
+        for tid, value in enumerate(values)
+    ]  # fmt: skip
+    assert best_of(trials, min_gain).tid == chosen
 
 
 def test_a_users_study_does_not_depend_on_who_else_is_searched_for(llama, pilots, users, tmp_path):
