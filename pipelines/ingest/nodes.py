@@ -10,8 +10,8 @@ from pipelines import progress
 
 def ingest_corpus(
     corpus: CorpusSettings, ingest: IngestSettings, pseudonym_key: Path, spool: Path
-) -> tuple[Path, dict[str, Any]]:
-    """The corpus as a table of interactions, not yet validated, and what was read."""
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The corpus as a table of interactions, not yet validated; what was read; the names masked in it, hashed."""
     from imprint.corpora import open_corpus
     from imprint.data.ingest import ingest as ingest_rows
     from imprint.data.pseudonyms import load_key
@@ -19,7 +19,8 @@ def ingest_corpus(
     from imprint.schema import ingested_schema
 
     opened = open_corpus(corpus)  # refuses a corpus that is not what it was said to be, before any work
-    rows, report = ingest_rows(opened, ingest, load_key(pseudonym_key, corpus.format), spool, progress.rows)
+    key = load_key(pseudonym_key, corpus.format)
+    rows, report, known_names = ingest_rows(opened, ingest, key, spool, progress.rows)
     table = spool / "ingested"
     write_table(table, rows, ingested_schema())
-    return table, report
+    return table, report, known_names

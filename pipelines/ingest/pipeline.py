@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 ingest_corpus,
                 ["params:corpus", "params:ingest", "pseudonym_key", "spool"],
-                ["ingested", "ingest_report"],
+                ["ingested", "ingest_report", "known_names"],
                 name="ingest_corpus",
                 tags=["group.prepare", "res.small"],
             )

@@ -13,6 +13,7 @@ def respond_to_requests(
     user_index: Any,
     pooled_model: dict[str, Any],
     memories: dict[str, Any],
+    known_names: dict[str, Any],
     corpus: CorpusSettings,
     base: BaseSettings,
     memory: MemorySettings,
@@ -20,17 +21,15 @@ def respond_to_requests(
     pseudonym_key: Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The responses, and the requests that were refused with their reasons."""
-    from functools import partial
-
-    from imprint.data.pseudonyms import load_key, pseudonym
+    from imprint.data.pseudonyms import load_key
     from imprint.memory.inject import StoreRecord
     from imprint.memory.store import MemoryStore
     from imprint.personalizers.methods import answering
-    from imprint.personalizers.requests import answer, read_requests
+    from imprint.personalizers.requests import CorpusTerms, answer, read_requests
 
     store = StoreRecord(**memories)
-    known_as = partial(pseudonym, load_key(pseudonym_key, corpus.format), corpus.corpus_name)
+    terms = CorpusTerms(corpus, load_key(pseudonym_key, corpus.format), known_names)
     sparse = {row["user_id"] for row in user_index.to_table(columns=["user_id"]).to_pylist()}
-    requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), sparse, known_as)
+    requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), sparse, terms)
     methods = answering(memories, pooled_model, base, memory.fleet)
     return answer(methods, requests, respond.max_new_tokens), refused

@@ -15,6 +15,7 @@ def create_pipeline() -> Pipeline:
                     "user_index",
                     "pooled_model",
                     "memories",
+                    "known_names",
                     "params:corpus",
                     "params:base",
                     "params:memory",

@@ -202,7 +202,7 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
         json.dumps({"user_id": sparse, "query": "hello"}),
         "{broken",
         json.dumps({"user_id": known}),
-        json.dumps({"user_id": known, "query": "what is your home town?"}),
+        json.dumps({"user_id": known, "query": "what does fabricated-0002 say of your home town?"}),
     ]
     requests.write_text("\n".join(lines) + "\n")
 
@@ -212,6 +212,7 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
     refused = read_lines(data_root / "01_raw/refused_requests.jsonl")
     by = [(row["line"], row["user_id"], row["answered_by"]) for row in answered]
     assert by == [(1, known, "memory"), (3, sparse, "pooled"), (6, known, "memory")]
+    assert answered[2]["query"] == "what does @user say of your home town?"
     assert [row["line"] for row in refused] == [2, 4, 5]
     assert "'fabricated-nobody' has no memory" in refused[0]["error"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from imprint.corpora.reading import Corpus
+from imprint.corpora.reading import Corpus, Reader, known_user
 from imprint.corpora.settings import ColumnMap, CorpusSettings, FabricateSettings
 
-__all__ = ["CORPORA", "ColumnMap", "Corpus", "CorpusSettings", "FabricateSettings", "open_corpus"]
+__all__ = ["CORPORA", "ColumnMap", "Corpus", "CorpusSettings", "FabricateSettings", "open_corpus", "user_named"]
 
 CORPORA: dict[str, str] = {
     "jsonl": "imprint.corpora.columns:JsonLines",
@@ -27,5 +27,19 @@ def open_corpus(settings: CorpusSettings) -> Corpus:
     Raises `CorpusError` for a missing path, a file where a folder is needed and the reverse, an empty file,
     UTF-16, and missing columns.
     """
-    module, reader = CORPORA[settings.format].split(":")
-    return Corpus(settings, getattr(import_module(module), reader)(settings))
+    return Corpus(settings, _reader(settings.format)(settings))
+
+
+def user_named(corpus_format: str, name: str) -> str | None:
+    """The raw id under which the format's reader has the user that a person calls `name`; None where it is nobody's.
+
+    Needs no corpus: `respond` asks it long after the corpus was read.
+    """
+    cleaned = known_user(name)
+    return None if cleaned is None else known_user(_reader(corpus_format).user_of(cleaned))
+
+
+def _reader(corpus_format: str) -> type[Reader]:
+    module, reader = CORPORA[corpus_format].split(":")
+    found: type[Reader] = getattr(import_module(module), reader)
+    return found

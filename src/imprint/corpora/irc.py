@@ -83,6 +83,11 @@ class Irc(Reader):
             seen.add(digest)
             yield from _Log(path, day, self.settings.context_messages, self.settings.task).rows(content, counts)
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """The user behind a nick (`user_of` of this module). Renames hold inside one file, so none is followed here."""
+        return user_of(name)
+
     def names(self) -> Iterator[str]:
         """Every nick of the logs (people who speak, join or change nick), lower case and as the user; no bots."""
         for _, _, _, path in self._files:

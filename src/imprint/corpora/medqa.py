@@ -55,6 +55,11 @@ class MedQa(Reader):
                 counts[kind] += 1
                 yield row
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """One id for all spellings of an author (`author_id`)."""
+        return author_id(name)
+
 
 def _records(content: bytes, name: str) -> list[Any]:
     try:

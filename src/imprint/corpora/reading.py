@@ -64,6 +64,14 @@ class Reader(ABC):
     def rows(self, counts: Counter[str]) -> Iterator[RawRow]:
         """Every row in source order; `counts` gets each line or record under one kind, and all under `READ`."""
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """The user that `name` stands for, in the form `rows` has users in; None where it is nobody's. Here: as it is.
+
+        A format that takes several spellings for one user says so here, and reads its rows by the same rule.
+        """
+        return name
+
     def names(self) -> Iterator[str]:
         """Raw ids under which users may be mentioned in text; may repeat."""
         for row in self.rows(Counter()):

@@ -11,14 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from imprint.corpora import Corpus
-from imprint.data.masking import Masker
-from imprint.data.pseudonyms import pseudonym, record_id
+from imprint.data.masking import KnownNames, Masker
+from imprint.data.pseudonyms import name_hash, pseudonym, record_id
 from imprint.errors import RowsLostError
 from imprint.schema import ingested_schema
 
@@ -49,8 +50,10 @@ def unwatched(batches: Iterable[pa.RecordBatch], title: str, rows: int | None) -
 
 def ingest(
     corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path, watch: Watch = unwatched
-) -> tuple[Iterator[pa.RecordBatch], dict[str, Any]]:
-    """The corpus as record batches in `schema.ingested_schema()`, and a report that is complete after the last batch.
+) -> tuple[Iterator[pa.RecordBatch], dict[str, Any], dict[str, Any]]:
+    """The corpus as record batches in `schema.ingested_schema()`, a report, and the `KnownNames` that were masked.
+
+    The two records are complete after the last batch.
 
     Rows come sorted by user_id, rows without user last in the first bucket. `order` counts from 0 within a user: by
     time, rows without time last, ties in source order; null without user. No user is split over two batches.
@@ -72,13 +75,22 @@ def ingest(
         "masked_mentions": 0,
         "kinds": {},
     }
-    return _batches(corpus, settings, key, workspace, report, watch), report
+    known = KnownNames().model_dump(mode="json")
+    return _batches(corpus, settings, key, workspace, report, known, watch), report, known
 
 
 def _batches(
-    corpus: Corpus, settings: IngestSettings, key: bytes, workspace: Path, report: dict[str, Any], watch: Watch
+    corpus: Corpus,
+    settings: IngestSettings,
+    key: bytes,
+    workspace: Path,
+    report: dict[str, Any],
+    known: dict[str, Any],
+    watch: Watch,
 ) -> Iterator[pa.RecordBatch]:
     masker, seen = _learnt_masker(corpus, watch) if settings.mask_names else (None, None)
+    if masker is not None:
+        known |= masker.known_names(partial(name_hash, key, corpus.name)).model_dump(mode="json")
     workspace.mkdir(parents=True, exist_ok=True)
     for left in workspace.glob(f"{_SPILL}*"):  # by a run that was killed; it holds people's words
         shutil.rmtree(left)

@@ -11,14 +11,19 @@ Names of several words are masked as phrases, with a title before them or withou
 directly after a title ("Dr. Body"). The price of the rule: a user named like a rare word costs that word, and an
 ordinary word used as a name in the middle of a text stays.
 
-Time is linear in the text: one dictionary look-up a token.
+Time is linear in the text: a few dictionary look-ups a token.
+
+What ingest knew of names outlives it as `KnownNames`: keyed hashes in which a later text's words are looked up one by
+one, so that requests are masked like the corpus and no name is stored in clear.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+
+from pydantic import BaseModel, ConfigDict
 
 MASK = "@user"
 TITLES = frozenset({"dr", "doctor", "prof", "professor", "mr", "mrs", "ms", "miss"})
@@ -31,6 +36,24 @@ _WORD = re.compile(r"\w+")
 _EDGES = "-[]{}|\\^`"
 
 Span = tuple[int, int]
+Hash = Callable[[str], str]
+"""A name, or a word of one, in lower case to what it is known by."""
+
+
+class KnownNames(BaseModel):
+    """Names as hashes, sorted, so that their order tells nothing; empty where a corpus is not masked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...] = ()
+    ordinary: tuple[str, ...] = ()  # names that the corpus showed to be ordinary words
+    phrases: tuple[tuple[str, ...], ...] = ()  # the words of each name of several words
+    parts: tuple[str, ...] = ()  # words of such names that are masked after a title
+
+
+def in_clear(name: str) -> str:
+    """The hash of a masker that is never stored: none."""
+    return name
 
 
 class Masker:
@@ -40,7 +63,9 @@ class Masker:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
+        self._hash: Hash = in_clear
         self._uses: dict[str, list[int]] = {}  # name to [in address position, elsewhere]
+        self._ordinary: frozenset[str] = frozenset()  # known to be so without counts
         self._phrases: dict[str, set[tuple[str, ...]]] = {}
         self._parts: set[str] = set()
         self.masked = 0
@@ -51,6 +76,28 @@ class Masker:
             elif name.strip():
                 self._uses.setdefault(name.strip().lower(), [0, 0])
 
+    @classmethod
+    def knowing(cls, known: KnownNames, hashed: Hash) -> Masker:
+        """A masker of the names behind `known`, which `hashed` made: it masks as the one did that they came from."""
+        masker = cls(())
+        masker._hash = hashed
+        masker._uses = {name: [0, 0] for name in known.names}
+        masker._ordinary = frozenset(known.ordinary)
+        for phrase in known.phrases:
+            masker._phrases.setdefault(phrase[0], set()).add(phrase)
+        masker._parts = set(known.parts)
+        return masker
+
+    def known_names(self, hashed: Hash) -> KnownNames:
+        """What this masker knows, in the hashes that `hashed` gives for clear names."""
+        phrases = {tuple(map(hashed, phrase)) for phrases in self._phrases.values() for phrase in phrases}
+        return KnownNames(
+            names=tuple(sorted(map(hashed, self._uses))),
+            ordinary=tuple(sorted(hashed(name) for name in self._uses if self.is_ordinary(name))),
+            phrases=tuple(sorted(phrases)),
+            parts=tuple(sorted(map(hashed, self._parts))),
+        )
+
     def _add_phrase(self, words: list[str]) -> None:
         self._phrases.setdefault(words[0], set()).add(tuple(words))
         self._parts.update(word for word in words if len(word) >= SHORTEST)
@@ -59,12 +106,14 @@ class Masker:
         """Count how the names occur in one text of the corpus."""
         for name, _, addressed, comma in self._hits(text):
             if addressed or not comma:
-                self._uses[name][0 if addressed else 1] += 1
+                self._uses[self._hash(name)][0 if addressed else 1] += 1
 
     def is_ordinary(self, name: str) -> bool:
-        """Whether the texts learnt so far show that `name` is an ordinary word."""
-        addressed, elsewhere = self._uses.get(name.lower(), (0, 0))
-        return elsewhere > ORDINARY_USES and elsewhere > ORDINARY_RATIO * (addressed + 1)
+        """Whether the texts learnt so far, here or by the masker behind `knowing`, show that `name` is one."""
+        known = self._hash(name.lower())
+        addressed, elsewhere = self._uses.get(known, (0, 0))
+        shown = elsewhere > ORDINARY_USES and elsewhere > ORDINARY_RATIO * (addressed + 1)
+        return shown or known in self._ordinary
 
     def mask(self, text: str) -> str:
         """`text` with every mention replaced by `@user`; `masked` counts them."""
@@ -90,27 +139,31 @@ class Masker:
 
     def _name_in(self, token: str, start: int) -> tuple[str, Span] | None:
         """The name a token stands for, with its place in the text."""
-        if (low := token.lower()) in self._uses:
+        if self._is_name(low := token.lower()):
             return low, (start, start + len(token))
         if token.isalnum():
             return None
         # A client's suffix goes with the name; brackets around it stay.
         for core in (token.rstrip("_`"), token.partition("|")[0].rstrip("_`")):
-            if core.lower() in self._uses:
+            if self._is_name(core.lower()):
                 return core.lower(), (start, start + len(token))
         bare = token.strip(_EDGES)
-        if bare.lower() in self._uses:
+        if self._is_name(bare.lower()):
             at = start + token.index(bare)
             return bare.lower(), (at, at + len(bare))
         return None
 
+    def _is_name(self, low: str) -> bool:
+        return self._hash(low) in self._uses
+
     def _phrase_spans(self, text: str) -> list[Span]:
         words = [(match[0].lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
+        known = [self._hash(word) for word, _, _ in words]
         spans: list[Span] = []
         position = 0
         while position < len(words):
             titled = words[position][0] in TITLES
-            length = self._phrase_length(words, position + titled, text, titled)
+            length = self._phrase_length(words, known, position + titled, text, titled)
             if length:
                 last = position + titled + length - 1
                 spans.append((words[position][1], words[last][2]))
@@ -118,17 +171,22 @@ class Masker:
             position += 1
         return spans
 
-    def _phrase_length(self, words: list[tuple[str, int, int]], at: int, text: str, titled: bool) -> int:
-        """Words of the longest name that starts at word `at`; words may be apart by spaces and dots only."""
+    def _phrase_length(
+        self, words: list[tuple[str, int, int]], known: list[str], at: int, text: str, titled: bool
+    ) -> int:
+        """Words of the longest name that starts at word `at`; words may be apart by spaces and dots only.
+
+        `known` holds what each word is known by.
+        """
         if at >= len(words) or (titled and text[words[at - 1][2] : words[at][1]].strip(" .")):
             return 0
         best = 0
-        for phrase in self._phrases.get(words[at][0], ()):
+        for phrase in self._phrases.get(known[at], ()):
             run = words[at : at + len(phrase)]
             gaps = (text[left[2] : right[1]] for left, right in pairwise(run))
-            if tuple(word for word, _, _ in run) == phrase and not any(gap.strip(" .") for gap in gaps):
+            if tuple(known[at : at + len(phrase)]) == phrase and not any(gap.strip(" .") for gap in gaps):
                 best = max(best, len(phrase))
-        return best or int(titled and words[at][0] in self._parts)
+        return best or int(titled and known[at] in self._parts)
 
     def _replaced(self, text: str, spans: list[Span]) -> str:
         pieces: list[str] = []

@@ -34,8 +34,17 @@ def record_id(key: bytes, corpus: str, raw_user: str | None, source_id: str) -> 
     return "r" + _digest(key, f"record\x1f{corpus}\x1f{owner}\x1f{source_id}")
 
 
+def name_hash(key: bytes, corpus: str, name: str) -> str:
+    """`n` and 16 hex digits: a name, or a word of one, that texts are searched for (`data.masking`).
+
+    Another name space than pseudonyms', so that who holds both and not the key cannot say whose name it is.
+    """
+    return "n" + _digest(key, f"name\x1f{corpus}\x1f{name}")
+
+
 def _digest(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode(), "sha256").hex()[:16]
+    # a name in a JSON file may hold half of a surrogate pair
+    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
 
 
 def load_key(path: Path, corpus_format: str) -> bytes:

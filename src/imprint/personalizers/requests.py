@@ -3,18 +3,24 @@
 `user_id` is a pseudonym, `user` a raw id of the corpus. A user with a memory is answered by it; one of the corpus with
 too few interactions for a memory by the pooled model, and the answer says so; anybody else is refused by name. A line
 that cannot be answered stops nobody else's.
+
+A request is brought into the corpus's own terms before anything else: names by the rule of the corpus's reader, then to
+pseudonyms; queries with the names masked that ingest masked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imprint.corpora.reading import known_user
+from imprint.corpora import CorpusSettings, user_named
+from imprint.data.masking import KnownNames, Masker
+from imprint.data.pseudonyms import name_hash, pseudonym
 from imprint.errors import CorpusError, UnknownUserError
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer, Question
@@ -39,13 +45,31 @@ class Request(NamedTuple):
     answered_by: str
 
 
+class CorpusTerms:
+    """What makes of names and texts in a request what ingest made of those in the corpus."""
+
+    def __init__(self, corpus: CorpusSettings, key: bytes, known_names: Mapping[str, Any]) -> None:
+        """`known_names` is the `KnownNames` that ingest left, with the same key."""
+        self._corpus, self._key = corpus, key
+        hashed = partial(name_hash, key, corpus.corpus_name)
+        self._masker = Masker.knowing(KnownNames(**known_names), hashed)
+
+    def user_id(self, name: str) -> str:
+        """The pseudonym of the user a person calls `name`; a name that is nobody's gives one that no user has."""
+        raw = user_named(self._corpus.format, name)
+        return pseudonym(self._key, self._corpus.corpus_name, raw or "")
+
+    def query(self, text: str) -> str:
+        """`text` with the mentions masked that ingest would have masked."""
+        return self._masker.mask(text)
+
+
 def read_requests(
-    path: Path, store: MemoryStore, sparse: Collection[str], pseudonym: Callable[[str], str]
+    path: Path, store: MemoryStore, sparse: Collection[str], terms: CorpusTerms
 ) -> tuple[list[Request], list[dict[str, Any]]]:
     """The answerable requests, and a record `{line, user, error}` of each refused one.
 
-    `sparse` are users of the corpus without a memory; `pseudonym` turns a raw id into a user_id. `CorpusError` if there
-    is no such file.
+    `sparse` are users of the corpus without a memory. `CorpusError` if there is no such file.
     """
     if not path.is_file():
         raise CorpusError(
@@ -58,7 +82,7 @@ def read_requests(
             asked: dict[str, Any] = {}
             try:
                 asked = _parse(content)
-                question = _question(asked, pseudonym)
+                question = _question(asked, terms)
                 requests.append(Request(line, question, _answered_by(question.user_id, asked, store, sparse)))
             except (ValueError, RecursionError, UnknownUserError) as error:
                 user = asked.get("user_id", asked.get("user"))
@@ -91,15 +115,14 @@ def _parse(content: bytes) -> dict[str, Any]:
     raise ValueError(f"not a JSON object; next: write it as {EXAMPLE}.")
 
 
-def _question(asked: dict[str, Any], pseudonym: Callable[[str], str]) -> Question:
+def _question(asked: dict[str, Any], terms: CorpusTerms) -> Question:
     query, user_id, raw = asked.get("query"), asked.get("user_id"), asked.get("user")
     if not isinstance(query, str):
         raise ValueError(f"query: {query!r} given; needed is text. Next: write the line as {EXAMPLE}.")
     if (user_id is None) == (raw is None):
         raise ValueError(f"user_id or user: one of the two is needed. Next: write the line as {EXAMPLE}.")
     query.encode()  # a lone surrogate is refused here (UnicodeEncodeError is a ValueError)
-    known = str(user_id) if user_id is not None else pseudonym(known_user(str(raw)) or "")
-    return Question(known, query)
+    return Question(str(user_id) if user_id is not None else terms.user_id(str(raw)), terms.query(query))
 
 
 def _answered_by(user_id: str, asked: dict[str, Any], store: MemoryStore, sparse: Collection[str]) -> str:

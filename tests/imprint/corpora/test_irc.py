@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from imprint.corpora import CorpusSettings, open_corpus
+from imprint.corpora import CorpusSettings, open_corpus, user_named
 from imprint.corpora.irc import plain, user_of
 from imprint.corpora.reading import READ
 from imprint.errors import CorpusError
@@ -94,6 +94,13 @@ def test_the_query_is_the_last_messages_of_whoever_wrote_them(tmp_path, context,
 def test_a_nick_is_a_user_by_these_rules(nick, user):
     """Suffixes of clients go, digits and carets stay, and nicks for everybody are nobody."""
     assert user_of(nick) == user
+
+
+def test_who_asks_for_a_nick_gets_the_user_whom_the_reader_gave_it(tmp_path):
+    """One rule for both: a request by the nick as it stands in the log finds its rows."""
+    nicks = ["Wren_", "wren", "KITE|away", "[night] owl", "finch^", "ubuntu_", "null_"]
+    rows, _ = read(tmp_path, *(f"[01:00] <{nick}> hello" for nick in nicks))
+    assert [user_named("irc", nick) for nick in nicks] == [row["user"] for row in rows]
 
 
 def test_a_rename_holds_in_its_file_until_the_nick_changes_hands(tmp_path):

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 from pydantic import ValidationError
 
-from imprint.corpora import CORPORA, ColumnMap, CorpusSettings, FabricateSettings
+from imprint.corpora import CORPORA, ColumnMap, CorpusSettings, FabricateSettings, user_named
 from imprint.corpora.reading import Reader
 
 
@@ -79,3 +79,24 @@ def test_the_corpus_name_defaults_to_the_format():
 def test_every_field_is_described(settings):
     """A person reads these sentences instead of the code."""
     assert all(field.description for field in settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("corpus_format", "name", "user"),
+    [
+        ("irc", " Wren_ ", "wren"),
+        ("irc", "Wren|away", "wren"),
+        ("irc", "[Night] owl`\n", "[night]owl"),
+        ("irc", "Guest", None),
+        ("medqa", "Dr. Wren  KITE", "wren kite"),
+        ("medqa", "unknown", None),
+        ("jsonl", " Wren_ ", "Wren_"),
+        ("msc", "train_1/0", "train_1/0"),
+        ("fabricated", "fabricated-0001", "fabricated-0001"),
+        ("jsonl", "  ", None),
+        ("irc", "null_", None),
+    ],
+)
+def test_a_name_as_a_person_writes_it_is_the_user_as_the_reader_has_them(corpus_format, name, user):
+    """By the reader's own rule, and without the corpus."""
+    assert user_named(corpus_format, name) == user

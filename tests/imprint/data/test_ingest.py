@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from pydantic import ValidationError
 
 from imprint.corpora import Corpus, CorpusSettings, open_corpus
 from imprint.data.ingest import IngestSettings, ingest
-from imprint.data.pseudonyms import pseudonym
+from imprint.data.masking import KnownNames, Masker
+from imprint.data.pseudonyms import name_hash, pseudonym
 from imprint.errors import RowsLostError
 from imprint.schema import ingested_schema
 
@@ -32,7 +35,7 @@ def jsonl(folder, *lines, **settings):
 
 def ingested(corpus, workspace, **settings):
     """Batches, rows and report; checks what holds for every ingestion."""
-    batches, report = ingest(corpus, IngestSettings(**settings), KEY, workspace)
+    batches, report, _ = ingest(corpus, IngestSettings(**settings), KEY, workspace)
     batches = list(batches)
     assert all(batch.schema == ingested_schema() for batch in batches)
     rows = [one for batch in batches for one in batch.to_pylist()]
@@ -70,6 +73,24 @@ def test_masking_can_be_turned_off(tmp_path, workspace):
     _, rows, report = ingested(jsonl(tmp_path, row(response="ask wren")), workspace, mask_names=False)
     assert rows[0]["response"] == "ask wren"
     assert report["masked_mentions"] == 0
+
+
+def test_what_ingest_knew_of_names_is_kept_hashed(tmp_path, workspace):
+    """It is enough to mask a later text alike, and says nobody's name."""
+    corpus = jsonl(tmp_path, row("wren"), row("Kite Crow"), row("half\ud800"))
+    batches, _, known = ingest(corpus, IngestSettings(), KEY, workspace)
+    list(batches)
+    assert not {"wren", "kite", "crow", "half"} & set(re.findall(r"\w+", json.dumps(known).lower()))
+    assert pseudonym(KEY, "chat", "wren")[1:] not in json.dumps(known)
+    masker = Masker.knowing(KnownNames(**known), partial(name_hash, KEY, "chat"))
+    assert masker.mask("Wren_ met kite crow at the kite") == "@user met @user at the kite"
+
+
+def test_where_nothing_is_masked_no_name_is_kept(tmp_path, workspace):
+    """Requests are then left alone too."""
+    batches, _, known = ingest(jsonl(tmp_path, row()), IngestSettings(mask_names=False), KEY, workspace)
+    list(batches)
+    assert KnownNames(**known) == KnownNames()
 
 
 def test_order_is_by_time_with_ties_in_source_order_and_no_time_last(tmp_path, workspace):
@@ -141,7 +162,7 @@ def test_every_ingestion_gives_the_same(tmp_path, workspace):
     corpus = jsonl(tmp_path, *(row(f"u{number % 7}", f"{number}") for number in range(50)))
     first, second = (ingested(corpus, workspace)[1] for _ in range(2))
     assert first == second
-    other, _ = ingest(corpus, IngestSettings(), b"x" * 32, workspace)
+    other, _, _ = ingest(corpus, IngestSettings(), b"x" * 32, workspace)
     assert not {one["user_id"] for one in first} & {one for batch in other for one in batch["user_id"].to_pylist()}
 
 
@@ -168,7 +189,7 @@ class Breaking(Corpus):
 def test_spill_files_are_removed_on_errors(tmp_path, workspace):
     """They hold pseudonymised text that nobody would look for."""
     whole = jsonl(tmp_path, row())
-    batches, _ = ingest(Breaking(whole.settings, whole._reader), IngestSettings(mask_names=False), KEY, workspace)
+    batches, _, _ = ingest(Breaking(whole.settings, whole._reader), IngestSettings(mask_names=False), KEY, workspace)
     with pytest.raises(OSError, match="disk is gone"):
         list(batches)
     assert list(workspace.iterdir()) == []
@@ -176,7 +197,7 @@ def test_spill_files_are_removed_on_errors(tmp_path, workspace):
 
 def test_spill_files_are_removed_when_nobody_reads_on(tmp_path, workspace):
     """A run that stops at the first batch leaves nothing behind."""
-    batches, _ = ingest(jsonl(tmp_path, row(), row("kite")), IngestSettings(), KEY, workspace)
+    batches, _, _ = ingest(jsonl(tmp_path, row(), row("kite")), IngestSettings(), KEY, workspace)
     next(batches)
     assert list(workspace.iterdir()) != []
     batches.close()

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
-from imprint.data.masking import Masker
+from imprint.data.masking import KnownNames, Masker
+from imprint.data.pseudonyms import name_hash
 
 NAMES = ["wren", "bob2", "|quad-", "kite^^", "night_owl", "linux", "al", "42", "Dr. Ada Finch", "T. J. Crow"]
+HASHED = partial(name_hash, b"key of the tests", "chat")
+
+
+def stored(masker):
+    """What ingest leaves on disk of a masker."""
+    return KnownNames.model_validate_json(masker.known_names(HASHED).model_dump_json())
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,22 @@ NAMES = ["wren", "bob2", "|quad-", "kite^^", "night_owl", "linux", "al", "42", "
 def test_mentions_become_at_user(text, masked):
     """The rule of the module, case by case, in a corpus that has shown nothing yet."""
     assert Masker(NAMES).mask(text) == masked
+    assert Masker.knowing(stored(Masker(NAMES)), HASHED).mask(text) == masked
+
+
+def test_no_name_is_stored_in_clear_nor_in_an_order_that_tells():
+    """Whoever holds the file and not the key learns how many names there are."""
+    known = stored(Masker(NAMES))
+    text = known.model_dump_json().lower()
+    assert [name for name in ("wren", "bob2", "quad", "owl", "linux", "finch", "crow") if name in text] == []
+    assert known == stored(Masker(reversed(NAMES)))
+    assert (len(known.names), len(known.phrases), len(known.parts)) == (8, 2, 3)
+
+
+def test_another_key_knows_nobody():
+    """The hashes are keyed: a list of likely names is of no use without the key."""
+    elsewhere = Masker.knowing(stored(Masker(NAMES)), partial(name_hash, b"another key", "chat"))
+    assert elsewhere.mask("wren: ask Dr. Ada Finch") == "wren: ask Dr. Ada Finch"
 
 
 def test_an_ordinary_word_stays_unless_it_is_addressed():
@@ -52,6 +76,10 @@ def test_an_ordinary_word_stays_unless_it_is_addressed():
     assert masker.is_ordinary("linux")
     assert masker.mask("linux, well, linux and @linux") == "linux, well, linux and @user"
     assert masker.mask("linux: come here") == "@user: come here"
+    kept = Masker.knowing(stored(masker), HASHED)
+    assert kept.is_ordinary("Linux")
+    assert not kept.is_ordinary("wren")
+    assert kept.mask("linux, well, linux and @linux") == "linux, well, linux and @user"
 
 
 @pytest.mark.parametrize(("elsewhere", "addressed", "ordinary"), [(20, 0, False), (21, 0, True), (21, 5, False)])

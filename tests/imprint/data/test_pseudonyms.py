@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imprint.data.pseudonyms import FABRICATED_KEY, load_key, pseudonym, record_id
+from imprint.data.pseudonyms import FABRICATED_KEY, load_key, name_hash, pseudonym, record_id
 from imprint.errors import SettingsError
 
 KEY = bytes(range(32))
@@ -32,6 +32,13 @@ def test_key_corpus_and_id_all_count():
     }
     assert len(ids) == 4
     assert all(re.fullmatch("u[0-9a-f]{16}", one) for one in ids)
+
+
+def test_the_hash_of_a_name_is_no_pseudonym():
+    """Beside the list of users it must not say which of them a name is."""
+    names = {name_hash(KEY, "chat", "wren"), name_hash(KEY, "forum", "wren"), name_hash(FABRICATED_KEY, "chat", "wren")}
+    assert len(names) == 3
+    assert pseudonym(KEY, "chat", "wren")[1:] not in {name[1:] for name in names}
 
 
 def test_record_ids_differ_by_user_and_source_and_repeat():

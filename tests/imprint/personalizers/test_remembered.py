@@ -8,19 +8,23 @@ from toys import invented_rows
 
 from imprint.base.examples import Interaction
 from imprint.base.loss import mean_loss
-from imprint.data.pseudonyms import pseudonym
+from imprint.corpora import CorpusSettings
+from imprint.data.masking import Masker
+from imprint.data.pseudonyms import name_hash, pseudonym
 from imprint.errors import CorpusError, UnknownUserError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
 from imprint.personalizers.protocol import Question
 from imprint.personalizers.remembered import Remembered
-from imprint.personalizers.requests import answer, read_requests
+from imprint.personalizers.requests import CorpusTerms, answer, read_requests
 from imprint.personalizers.unpersonalised import Unpersonalised
 
 CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=4)
 KEY = b"key of the tests"
 known_as = partial(pseudonym, KEY, "toys")
+NAMES = Masker(["ann", "bob"]).known_names(partial(name_hash, KEY, "toys")).model_dump(mode="json")
+TERMS = CorpusTerms(CorpusSettings(format="irc", path="gone since", name="toys"), KEY, NAMES)
 USERS = tuple(known_as(name) for name in ("ann", "bob", "cleo"))
 
 
@@ -61,7 +65,7 @@ def test_an_unknown_user_is_an_error_and_never_the_bare_base(method):
 
 def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, llama, tmp_path):
     file = tmp_path / "requests.jsonl"
-    good = [{"user": " ann ", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
+    good = [{"user": " Ann_ ", "query": "apple"}, {"user_id": USERS[1], "query": ""}]
     sparse = {"user": "eve", "query": "apple"}
     bad = [
         b'{"user": "dora", "query": "apple"}',
@@ -80,7 +84,7 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, l
     lines = [json.dumps(one).encode() for one in (good[0], good[1], sparse)]
     file.write_bytes(b"\n".join([lines[0], *bad, *lines[1:]]))
 
-    requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), {known_as("eve")}, known_as)
+    requests, refused = read_requests(file, MemoryStore(tmp_path / "store"), {known_as("eve")}, TERMS)
     answered = answer([method, Unpersonalised("pooled", llama, 2)], requests, 4)
 
     by = [(row["line"], row["user_id"], row["answered_by"]) for row in answered]
@@ -94,4 +98,14 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, l
 
 def test_no_requests_file_says_what_one_looks_like(tmp_path, method):
     with pytest.raises(CorpusError, match=r'respond\.requests.*"query"'):
-        read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), (), known_as)
+        read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), (), TERMS)
+
+
+def test_a_query_is_masked_as_the_corpus_was(tmp_path, method):
+    """A memory has never seen a name, and what is written of a request must not hold one."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text(json.dumps({"user": "ann", "query": "Bob_: did Ann see apples, bobby?"}))
+
+    requests, _ = read_requests(file, MemoryStore(tmp_path / "store"), (), TERMS)
+
+    assert requests[0].question == Question(USERS[0], "@user: did @user see apples, bobby?")
