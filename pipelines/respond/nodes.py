@@ -7,6 +7,7 @@ from imprint.base.settings import BaseSettings
 from imprint.corpora.settings import CorpusSettings
 from imprint.memory.settings import MemorySettings
 from imprint.personalizers.requests import RespondSettings
+from pipelines.progress import bar
 
 
 def respond_to_requests(
@@ -32,4 +33,4 @@ def respond_to_requests(
     sparse = {row["user_id"] for row in user_index.to_table(columns=["user_id"]).to_pylist()}
     requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), sparse, terms)
     methods = answering(memories, pooled_model, base, memory.fleet)
-    return answer(methods, requests, respond.max_new_tokens), refused
+    return answer(methods, requests, respond.max_new_tokens, bar("respond", "request")), refused

@@ -11,7 +11,7 @@ pseudonyms; queries with the names masked that ingest masked.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,9 @@ from imprint.data.pseudonyms import name_hash, pseudonym
 from imprint.errors import CorpusError, UnknownUserError
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer, Question
+
+REQUESTS_AT_ONCE = 256
+"""Requests put to a method in one call: enough to fill a pass, few enough to see progress."""
 
 EXAMPLE = '{"user": "raw id", "query": "how are you?"}'
 
@@ -90,13 +93,25 @@ def read_requests(
     return requests, refused
 
 
-def answer(methods: Sequence[Personalizer], requests: Sequence[Request], max_new_tokens: int) -> list[dict[str, Any]]:
-    """One record `{line, user_id, query, answered_by, response}` a request, in order; `methods` by their names."""
+def answer(
+    methods: Sequence[Personalizer],
+    requests: Sequence[Request],
+    max_new_tokens: int,
+    on_request: Callable[[int, int], None] = lambda done, requests: None,
+) -> list[dict[str, Any]]:
+    """One record `{line, user_id, query, answered_by, response}` a request, in order; `methods` by their names.
+
+    `on_request(done, requests)` is called whenever some are answered, for a progress bar.
+    """
     texts: dict[int, str] = {}
     for method in methods:
         mine = [request for request in requests if request.answered_by == method.name]
-        answers = method.respond([request.question for request in mine], max_new_tokens)
-        texts.update(zip((request.line for request in mine), answers, strict=True))
+        mine.sort(key=lambda request: request.question.user_id)  # a memory is loaded once for all its user asks
+        for start in range(0, len(mine), REQUESTS_AT_ONCE):
+            some = mine[start : start + REQUESTS_AT_ONCE]
+            answers = method.respond([request.question for request in some], max_new_tokens)
+            texts.update(zip((request.line for request in some), answers, strict=True))
+            on_request(len(texts), len(requests))
     return [
         {
             "line": request.line,

@@ -17,7 +17,7 @@ from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
 from imprint.personalizers.protocol import Question
 from imprint.personalizers.remembered import Remembered
-from imprint.personalizers.requests import CorpusTerms, answer, read_requests
+from imprint.personalizers.requests import CorpusTerms, Request, answer, read_requests
 from imprint.personalizers.unpersonalised import Unpersonalised
 
 CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=4)
@@ -109,3 +109,21 @@ def test_a_query_is_masked_as_the_corpus_was(tmp_path, method):
     requests, _ = read_requests(file, MemoryStore(tmp_path / "store"), (), TERMS)
 
     assert requests[0].question == Question(USERS[0], "@user: did @user see apples, bobby?")
+
+
+def test_answers_come_in_parts_in_order_and_say_how_far_they_are(method, llama, monkeypatch):
+    """What a progress bar is drawn from; the parts change no answer."""
+    asked = [Question(USERS[number % 3], query) for number, query in enumerate(["apple", "river", "stone", "cloud"])]
+    requests = [Request(line, question, "memory") for line, question in enumerate(asked, start=1)]
+    requests.insert(1, Request(9, Question("eve", "apple"), "pooled"))
+    methods = [method, Unpersonalised("pooled", llama, 2)]
+    whole = answer(methods, requests, 4)
+    monkeypatch.setattr("imprint.personalizers.requests.REQUESTS_AT_ONCE", 3)
+
+    seen = []
+    parts = answer(methods, requests, 4, lambda *progress: seen.append(progress))
+
+    assert parts == whole
+    assert [row["line"] for row in parts] == [1, 9, 2, 3, 4]
+    assert [row["response"] for row in parts if row["line"] != 9] == method.respond(asked, 4)
+    assert seen == [(3, 5), (4, 5), (5, 5)]
