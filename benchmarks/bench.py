@@ -1,10 +1,10 @@
 """The benchmark: Imprint's fleet against stock PEFT, in one run on one machine.
 
     python benchmarks/bench.py [--users 64] [--quick] [--device cpu|cuda] [--model embedded|llama-1b|llama-7b]
-                               [--only train,generate,scale]
+                               [--only train,search,generate,scale]
 
-It prints a table and, as its last line, JSON. To add a section, write its module and name it in `SECTIONS`. What the
-figures mean is said in the modules.
+It prints a table, with what was aimed at and how long each section took, and as its last line JSON. To add a section,
+write its module and name it in `SECTIONS`. What the figures mean is said in the modules.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from aims import aim_lines, aim_numbers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched, and nothing asks whether it could be
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from sections import Measured
     from setting import Options, Setting
 
-SECTIONS = {"train": "training", "generate": "generation", "scale": "scaling"}
+SECTIONS = {"train": "training", "search": "searching", "generate": "generation", "scale": "scaling"}
 """Section to its module, whose `measure(Given) -> Measured` does the work."""
 MODELS = ("embedded", "llama-1b", "llama-7b", "tiny", "llama-toy")  # the last two: for trying the benchmark out
 STEP_TOKENS = (512, 4096)  # rows of the model's own products: one user's step, and a step of several
@@ -35,27 +38,35 @@ STEP_TOKENS = (512, 4096)  # rows of the model's own products: one user's step, 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sections asked for; print the table and the JSON line."""
     asked = _parser().parse_args(arguments)
-    from machine import product_rates
+    if asked.device == "cuda":
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # a Trainer would spread over all the cards it sees
+    from machine import product_rates, timed
     from sections import Given, progress
     from setting import make_setting
 
+    seconds: dict[str, float] = {}
+    measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="imprint-bench-") as workspace:
         options = _options(asked, workspace)
         progress.print(f"setting: {options.users} users, base {options.model} on {options.device}")
-        setting = make_setting(options, options.users)
+        seconds["setting"], setting = timed(lambda: make_setting(options, options.users), options.device)
         rates = product_rates(options.device, _own_products(setting), seconds=0.05 if options.quick else 0.3)
         given = Given(options, setting, rates)
-        measured = [import_module(SECTIONS[name]).measure(given) for name in asked.only]
+        for name in asked.only:
+            measure = partial(import_module(SECTIONS[name]).measure, given)
+            seconds[name], one = timed(measure, options.device)
+            measured.append(one)
     about = _about(options, setting, rates)
-    _print_table(about, measured)
     numbers = {key: value for one in measured for key, value in one.numbers.items()}
-    print(json.dumps({**about, **_rounded(numbers)}))
+    _print_table(about, measured, aim_lines(numbers, options.device), seconds)
+    aims = aim_numbers(numbers, options.device)
+    print(json.dumps(_rounded({**about, **numbers, "aims": aims, "section_seconds": seconds})))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py", description="Imprint's fleet against stock PEFT, in one run.")
     parser.add_argument("--users", type=_count, help="users the fleet trains (default: 64; a llama: 32)")
-    parser.add_argument("--quick", action="store_true", help="fewer users for the opponents, fewer rounds and sizes")
+    parser.add_argument("--quick", action="store_true", help="fewer users for the opponents, rounds, trials and sizes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", choices=MODELS, default="embedded")
     parser.add_argument("--only", type=_sections, default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
@@ -63,15 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         "--scale-users",
         type=_count,
         nargs="+",
-        help="sizes of the section scale (default: 8 32 128 512; quick: no 512)",
+        help="sizes of the section scale (default: 8 32 128 512; a llama: no 512; quick: 8 32)",
     )
+    parser.add_argument("--search-users", type=_count, help="users with a study in lockstep (default: all; quick: 8)")
+    parser.add_argument("--search-trials", type=_count, help="trials of a study (default: 16; a llama, or quick: 4)")
     return parser
 
 
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{count} users: give at least 1")
+        raise argparse.ArgumentTypeError(f"{count} given; give at least 1")
     return count
 
 
@@ -89,9 +102,23 @@ def _options(asked: argparse.Namespace, workspace: str) -> Options:
 
     if asked.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: torch sees no card on this machine; next: leave the option out.")
-    users = asked.users or (32 if asked.model in LLAMAS else 64)
-    sizes = asked.scale_users or ([8, 32, 128] if asked.quick else [8, 32, 128, 512])
-    return Options(users, asked.quick, asked.device, asked.model, tuple(sizes), workspace)
+    llama = asked.model in LLAMAS
+    users = asked.users or (32 if llama else 64)
+    searched = min(8, users) if asked.quick else users
+    if (asked.search_users or searched) > users:
+        sys.exit(f"--search-users {asked.search_users}: there are {users} users; next: raise --users.")
+    trials = 4 if llama or asked.quick else 16
+    sizes = [8, 32] if asked.quick else [8, 32, 128] if llama else [8, 32, 128, 512]
+    return Options(
+        users=users,
+        quick=asked.quick,
+        device=asked.device,
+        model=asked.model,
+        search_users=asked.search_users or searched,
+        search_trials=asked.search_trials or trials,
+        scale_users=tuple(asked.scale_users or sizes),
+        workspace=workspace,
+    )
 
 
 def _own_products(setting: Setting) -> list[tuple[int, int, int]]:
@@ -125,7 +152,12 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
     }
 
 
-def _print_table(about: dict[str, Any], measured: Sequence[Measured]) -> None:
+def _print_table(
+    about: dict[str, Any],
+    measured: Sequence[Measured],
+    aims: Sequence[tuple[str, str, str]],
+    seconds: Mapping[str, float],
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -133,11 +165,12 @@ def _print_table(about: dict[str, Any], measured: Sequence[Measured]) -> None:
     machine = f"{about['hardware']}, {about['threads']} threads, fp32 {rates['fp32']} and bf16 {rates['bf16']} GFLOP/s"
     what = f"{about['users']} users of {about['rows_per_user']} rows; {about['model']}, {about['parameters']:,} weights"
     table = Table("what", "figure", "remark", title=f"{machine}\n{what}", title_justify="left")
-    for one in measured:
-        for line in one.lines:
+    clocks = [(f"time of {name}", f"{taken:.0f} s", "") for name, taken in seconds.items()]
+    for lines in (*(one.lines for one in measured), [(f"aim: {what}", *rest) for what, *rest in aims], clocks):
+        for line in lines:
             table.add_row(*line)
         table.add_section()
-    Console(width=140).print(table)
+    Console(width=160).print(table)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Generation: the fleet against PEFT's mixed batch (`adapter_names`) and against one user at a time.
 
-Every opponent has all adapters loaded before the clock starts; a user's queries are one batch, padded on the left. The
+Every opponent has all adapters loaded before the clock starts, in the base's own dtype, as the fleet has them; a user's
+queries are one batch, padded on the left. The
 mixed batch holds all rows at once, which is where PEFT is fastest: it runs every adapter once a linear and step.
 """
 
@@ -88,9 +89,9 @@ def _with_adapters(setting: Setting, memories: Sequence[Memory]) -> Any:
     base, model = setting.base, None
     for memory in memories:
         if model is None:
-            model = peft_model(base, memory.config, memory.user_id)
+            model = peft_model(base, memory.config, memory.user_id, in_fp32=False)
         else:
-            model.add_adapter(memory.user_id, peft_config(memory.config, base.sites))
+            model.add_adapter(memory.user_id, peft_config(memory.config, base.sites), autocast_adapter_dtype=False)
         for name, (a, b) in join_episodes(memory).items():
             layer: Any = base.model.get_submodule(name)
             with torch.no_grad():

@@ -42,6 +42,12 @@ def timed(work: Callable[[], Result], device: str) -> tuple[float, Result]:
     return time.perf_counter() - started, result
 
 
+def release(device: str) -> None:
+    """Give a card's memory that nothing uses any more back to it, for other processes."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
 def product_rates(device: str, shapes: Iterable[Product], seconds: float) -> Rates:
     """The best rate over square matrices and `shapes` (each m, k, n), every shape tried for about `seconds`."""
     squares = [(size, size, size) for size in SQUARES[device]]

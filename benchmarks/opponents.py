@@ -1,7 +1,8 @@
 """The opponents in training: stock PEFT with `transformers.Trainer`, and a hand-written PEFT loop; one user at a time.
 
 Both see the same rows in the same steps as the fleet, start from the same factors, and follow the same schedule, so
-that their losses can be compared. What makes that possible (the plan, the start of the factors) is not timed.
+that their losses can be compared. What makes that possible (the plan, the start of the factors) is not timed. A config
+of several episodes is several trainings, each with the earlier episodes present and frozen.
 """
 
 from __future__ import annotations
@@ -12,45 +13,60 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from machine import timed
 from setting import SEED, Setting, User
 
-from imprint.base.examples import Example
+from imprint.base.examples import Example, collate
 from imprint.base.fit import batches, share_of_peak
 from imprint.base.load import BaseModelInUse
+from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings
 from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import peft_config
 from imprint.memory.trainer import train_memory
-from imprint.memory.weights import initial_factors
+from imprint.memory.weights import cut_into_episodes, initial_factors
 from imprint.provenance import seed_for
 
 IGNORED = -100
 
 
 class Run(NamedTuple):
-    """One user's training: seconds, and the mean loss of its last tenth of steps."""
+    """One user's training: seconds, the mean loss of its last tenth of steps, and of rows it was scored on, if any."""
 
     seconds: float
     final_loss: float
+    scored: float | None = None
 
 
-def with_trainer(setting: Setting, config: MemoryConfig, user: User) -> Run:
-    """A fresh PEFT model and a fresh Trainer for this user, as its documentation has it."""
+def with_trainer(setting: Setting, config: MemoryConfig, user: User, rows: Sequence[Example] = ()) -> Run:
+    """A fresh PEFT model and fresh Trainers for this user, as their documentation has it; then `rows` are scored."""
     settings = FitSettings(learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=setting.batch_rows)
-    plan = list(batches(user.examples, settings, seed_for(SEED, "order", user.user_id, 0)))
-    built, model = timed(lambda: peft_model(setting.base, config), setting.device)
+    plans = [
+        list(batches(mine, settings, seed_for(SEED, "order", user.user_id, number)))
+        for number, mine in enumerate(cut_into_episodes(user.examples, config.n_memories))
+    ]
+    scored = None
+    seconds, model = timed(lambda: peft_model(setting.base, config, _episode(0)), setting.device)
     try:
-        _start_as_ours(model, setting.base, config, user.user_id)
-        trained, losses = timed(lambda: _train(model, plan, settings, setting.device), setting.device)
+        for number, plan in enumerate(plans):
+            if number:
+                lora = peft_config(config, setting.base.sites)
+                seconds += timed(partial(model.add_adapter, _episode(number), lora), setting.device)[0]
+            _start_as_ours(model, setting.base, config, user.user_id, number)
+            taken, losses = timed(partial(_train, model, plan, settings, setting.device), setting.device)
+            seconds += taken
+        if rows:
+            taken, scored = timed(lambda: _mean_loss(setting, rows), setting.device)
+            seconds += taken
     finally:
         model.unload()
         setting.base.model.requires_grad_(False)
     tail = losses[-max(1, len(losses) // 10) :]
-    return Run(built + trained, sum(tail) / len(tail))
+    return Run(seconds, sum(tail) / len(tail), scored)
 
 
 def with_loop(setting: Setting, config: MemoryConfig, user: User, bf16: bool) -> Run:
@@ -64,31 +80,58 @@ def with_loop(setting: Setting, config: MemoryConfig, user: User, bf16: bool) ->
     return Run(seconds, trained.fitted[-1].final_loss)
 
 
+def is_bf16(setting: Setting) -> bool:
+    """Whether the base's weights are bf16."""
+    return next(setting.base.model.parameters()).dtype is torch.bfloat16
+
+
 def in_bf16(setting: Setting) -> Setting:
-    """The same setting on a base whose weights are bf16."""
+    """The same setting on a copy of the base whose weights are bf16."""
     base = setting.base
-    return replace(setting, base=BaseModelInUse(deepcopy(base.model).to(torch.bfloat16), base.encoder, base.record))  # type: ignore[arg-type]
+    model = deepcopy(base.model)
+    for weight in model.parameters():  # buffers stay: rotary frequencies lose too much in bf16
+        weight.data = weight.data.to(torch.bfloat16)
+    return replace(setting, base=BaseModelInUse(model, base.encoder, base.record))
 
 
-def peft_model(base: BaseModelInUse, config: MemoryConfig, adapter: str = "default") -> Any:
-    """The base with one fresh LoRA at the sites of `config`."""
+def peft_model(base: BaseModelInUse, config: MemoryConfig, adapter: str, in_fp32: bool = True) -> Any:
+    """The base with one fresh LoRA, named `adapter`, at the sites of `config`; in fp32, or in the base's own dtype."""
     from peft import get_peft_model
 
     with warnings.catch_warnings():
         # peft 0.21 asks for an attribute under the name that transformers 5.23 has replaced
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return get_peft_model(base.model, peft_config(config, base.sites), adapter_name=adapter)  # type: ignore[arg-type]
+        lora = peft_config(config, base.sites)
+        return get_peft_model(base.model, lora, adapter_name=adapter, autocast_adapter_dtype=in_fp32)  # type: ignore[arg-type]
 
 
-def _start_as_ours(model: Any, base: BaseModelInUse, config: MemoryConfig, user_id: str) -> None:
-    ranks = config.site_ranks(base.sites)
+def _episode(number: int) -> str:
+    return f"episode_{number}"
+
+
+def _start_as_ours(model: Any, base: BaseModelInUse, config: MemoryConfig, user_id: str, number: int) -> None:
+    """Give episode `number` the start it has in the fleet, beside the earlier ones, which are frozen."""
+    adapter, ranks = _episode(number), config.site_ranks(base.sites)
+    model.base_model.set_adapter([_episode(earlier) for earlier in range(number + 1)])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(f".{adapter}." in name)
     for site in base.sites:
         if site.name in ranks:
             layer: Any = base.model.get_submodule(site.name)
-            start = initial_factors(site, ranks[site.name], SEED, "memory", user_id, 0)
+            start = initial_factors(site, ranks[site.name], SEED, "memory", user_id, number)
             with torch.no_grad():
-                layer.lora_A["default"].weight.copy_(start.a)
-                layer.lora_B["default"].weight.copy_(start.b)
+                layer.lora_A[adapter].weight.copy_(start.a)
+                layer.lora_B[adapter].weight.copy_(start.b)
+
+
+def _mean_loss(setting: Setting, rows: Sequence[Example]) -> float:
+    """Nats per response token of `rows` under the adapters that are in place, a step's rows at a time."""
+    nats = 0.0
+    with torch.no_grad():
+        for start in range(0, len(rows), setting.batch_rows):
+            batch = collate(rows[start : start + setting.batch_rows], device=setting.device)
+            nats += float(nats_per_row(setting.base.model, batch).sum())
+    return nats / sum(row.response_tokens for row in rows)
 
 
 def _train(model: Any, plan: Sequence[list[Example]], settings: FitSettings, device: str) -> list[float]:

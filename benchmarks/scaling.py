@@ -1,6 +1,10 @@
-"""Scale: seconds a user and peak memory of the fleet as the number of users grows, each size in a process of its own.
+"""Scale: seconds a user and peak memory as the number of users grows, each size in a process of its own.
 
-As a script, it measures one size: `python benchmarks/scaling.py '{"users": 8, …}'`, the options as JSON.
+Memories are trained as a run trains them: crew by crew, each crew's memories written to disk, and packed into a store
+at the end. As a script, it measures one size: `python benchmarks/scaling.py '{"users": 8, …}'`, the options as JSON.
+
+What a user more costs is the slope of peak memory between the two largest sizes: their rows, which a run holds, and
+what training them adds. The latter is given in memories too: who keeps all that was trained has a slope of at least 1.
 """
 
 from __future__ import annotations
@@ -9,51 +13,98 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from machine import timed
+from machine import release, timed
 from sections import Given, Measured, progress
-from setting import SEED, Options, make_setting
+from setting import SEED, Options, Setting, User, make_setting, shards
 
-from imprint.memory.fleet import Fleet
-from imprint.memory.trainee import Job
+from imprint.base.examples import fingerprint_of_examples
+from imprint.memory.inject import History, StoreRecord, train_memories
 
 MIB = 2**20
+STATUS = Path("/proc/self/status")
 
 
 def measure(given: Given) -> Measured:
-    """One line a size."""
-    sizes = [_in_a_process(given.options, users) for users in given.options.scale_users]
+    """One line a size, and the slope."""
+    release(given.options.device)  # the sizes' processes have the card to themselves
+    sizes = [_in_a_process(given.options, users) for users in sorted(set(given.options.scale_users))]
     lines = []
     for one in sizes:
-        memory = f"peak memory {one['peak_rss_mib']:.0f} MiB, before training {one['rss_before_mib']:.0f} MiB"
+        memory = f"peak memory {one['peak_mib']:.0f} MiB, before training {one['before_mib']:.0f} MiB"
         if "peak_card_mib" in one:
-            memory += f", on the card {one['peak_card_mib']:.0f} MiB"
+            memory += f"; on the card {one['peak_card_mib']:.0f} MiB, before {one['before_card_mib']:.0f} MiB"
         lines.append((f"fleet, {one['users']} users", f"{one['seconds_per_user']:.3f} s a user", memory))
-    return Measured(lines, {"scale": sizes})
+    numbers: dict[str, Any] = {"scale": sizes}
+    if len(sizes) > 1:
+        numbers |= slopes(*sizes[-2:])
+        lines.append(("peak memory, a user more", *_about_slopes(numbers, given.setting.fleet.crew)))
+    return Measured(lines, numbers)
 
 
-def train_once(options: Options) -> dict[str, Any]:
-    """Train all users of one size; what it took. Memory is the whole process's, at its highest."""
-    setting = make_setting(options, options.users)
-    fleet = Fleet(setting.base, setting.fleet, SEED, setting.batch_rows)
-    fleet.train([Job(user.user_id, user.examples, setting.fixed) for user in setting.users[:1]])  # the libraries' own
-    before = _peak_rss()
-    jobs = [Job(user.user_id, user.examples, setting.fixed) for user in setting.users]
-    seconds, trained = timed(lambda: fleet.train(jobs), options.device)
-    found = {
-        "users": options.users,
-        "seconds_per_user": seconds / len(jobs),
-        "rss_before_mib": before,
-        "peak_rss_mib": _peak_rss(),
-        "memories_mib": sum(one.memory.bytes for one in trained) / MIB,
+def slopes(smaller: dict[str, Any], larger: dict[str, Any]) -> dict[str, float]:
+    """What each user between two sizes adds to peak memory: bytes in all, of training alone, and that in memories."""
+    users = larger["users"] - smaller["users"]
+    memory = larger["memories_mib"] / larger["users"]
+    card = [("peak_card_mib", "before_card_mib")] if "peak_card_mib" in larger else []
+    grown = {
+        peak: [(larger[key] - smaller[key]) / users for key in (peak, before)]
+        for peak, before in [("peak_mib", "before_mib"), *card]
     }
-    if options.device == "cuda":
-        found["peak_card_mib"] = torch.cuda.max_memory_allocated() / MIB
-    return found
+    training = {peak: all_of_it - rows for peak, (all_of_it, rows) in grown.items()}
+    found = {
+        "scale_bytes_per_user": grown["peak_mib"][0] * MIB,
+        "scale_training_bytes_per_user": training["peak_mib"] * MIB,
+        "scale_memories_kept": max(training.values()) / memory,
+    }
+    return found | ({"scale_card_bytes_per_user": grown["peak_card_mib"][0] * MIB} if card else {})
+
+
+def _about_slopes(numbers: dict[str, Any], crew: int) -> tuple[str, str]:
+    """The figure and the remark of the slope's line."""
+    smaller, larger = (one["users"] for one in numbers["scale"][-2:])
+    training, kept = numbers["scale_training_bytes_per_user"] / 1024, numbers["scale_memories_kept"]
+    remark = f"from {smaller} to {larger} users; of it training {training:.0f} KiB, {kept:.2f} of one memory"
+    if smaller < crew:
+        remark += f"; a crew is {crew} users, which {smaller} do not fill"
+    return f"{numbers['scale_bytes_per_user'] / 1024:.0f} KiB", remark
+
+
+def train_once(setting: Setting) -> dict[str, Any]:
+    """Train all users of a setting as a run does; what it took. Memory is the whole process's."""
+    cuda = setting.device == "cuda"
+    _train(setting, setting.users[:1])  # the libraries' own
+    before = {"before_mib": memory_now()}
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before["before_card_mib"] = torch.cuda.memory_allocated() / MIB
+    seconds, record = timed(lambda: _train(setting, setting.users), setting.device)
+    return {
+        "users": len(setting.users),
+        "seconds_per_user": seconds / len(setting.users),
+        **before,
+        "peak_mib": memory_peak(),
+        **({"peak_card_mib": torch.cuda.max_memory_allocated() / MIB} if cuda else {}),
+        "memories_mib": record.bytes / MIB,
+    }
+
+
+def _train(setting: Setting, users: Sequence[User]) -> StoreRecord:
+    """Every user's memory, by crews, into a store that is thrown away."""
+    packs = shards()
+    histories = [
+        History(user.user_id, place % packs, fingerprint_of_examples(user.examples), user.examples)
+        for place, user in enumerate(users)
+    ]
+    configs = {user.user_id: setting.fixed for user in users}
+    with TemporaryDirectory(prefix="imprint-bench-store-") as folder:
+        return train_memories(setting.base, histories, configs, SEED, setting.memory, Path(folder), {})
 
 
 def _in_a_process(options: Options, users: int) -> dict[str, Any]:
@@ -63,11 +114,27 @@ def _in_a_process(options: Options, users: int) -> dict[str, Any]:
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def _peak_rss() -> float:
-    kibibytes = sys.platform != "darwin"  # Linux counts in KiB, macOS in bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if kibibytes else 1) / MIB
+def memory_now() -> float:
+    """MiB of memory in use, and from here on `memory_peak` counts anew where the system lets it."""
+    if not STATUS.exists():
+        return memory_peak()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def memory_peak() -> float:
+    """MiB of memory in use at most, by this process alone: what getrusage says on Linux includes its parent's."""
+    if STATUS.exists():
+        return _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # in bytes on macOS
+
+
+def _status(name: str) -> float:
+    lines = STATUS.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    print(json.dumps(train_once(Options(**{**given, "scale_users": tuple(given["scale_users"])}))))
+    options = Options(**{**given, "scale_users": tuple(given["scale_users"])})
+    print(json.dumps(train_once(make_setting(options, options.users))))

@@ -1,4 +1,4 @@
-"""What is measured: users with their rows, a base model, and the two configs.
+"""What is measured: users with their rows, a base model, the two configs, and the settings of a run.
 
 The users are those of the embedded default (`conf/base`): the fabricated corpus, read by its reader and split as the
 default run splits it. The base is the embedded one, trained briefly on background users, or a randomly initialised
@@ -27,6 +27,7 @@ from imprint.data.partition import PartitionSettings, split_sizes
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import FleetSettings, MemorySettings
 from imprint.provenance import seed_for
+from imprint.search.settings import SearchSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "base"
 SEED = 7
@@ -53,42 +54,61 @@ class Options:
     quick: bool
     device: str
     model: str
+    search_users: int
+    search_trials: int
     scale_users: tuple[int, ...]
     workspace: str
 
 
 class User(NamedTuple):
-    """One user: training rows as the base reads them, and queries of their test split."""
+    """One user: training and validation rows as the base reads them, and queries of their test split."""
 
     user_id: str
     examples: list[Example]
+    validation: list[Example]
     queries: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every section measures on. `searched` is a config of the kind that the search picks."""
+    """What every section measures on. `pilots` are further users; `searched` is a config of the kind a search picks."""
 
     base: BaseModelInUse
     users: Sequence[User]
-    fixed: MemoryConfig
+    pilots: Sequence[User]
+    memory: MemorySettings
+    search: SearchSettings
     searched: MemoryConfig
-    batch_rows: int
-    fleet: FleetSettings
     device: str
+
+    @property
+    def fixed(self) -> MemoryConfig:
+        """The config of `fixed_memory`: rank 8 at every feed-forward linear."""
+        return self.memory.fixed_config
+
+    @property
+    def fleet(self) -> FleetSettings:
+        """How many users a run trains at once."""
+        return self.memory.fleet
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of one user's step."""
+        return self.memory.batch_rows
 
 
 def make_setting(options: Options, users: int) -> Setting:
     """The setting for so many users; the base is trained once a workspace."""
     base = _llama(options) if options.model in LLAMAS else _embedded(options)
     memory = MemorySettings(**_conf("memory"))
-    fixed = memory.fixed_config
+    search = SearchSettings(**{**_conf("search"), "scope": "user", "trials": options.search_trials})
     # two groups of layers: the same as ranks 0, 0, 8, 8, for a base of any even number of layers
-    searched = fixed.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
+    searched = memory.fixed_config.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
     read = partial(_random_user if options.model in LLAMAS else _user, base)
     shortest = TRIAL_INTERACTIONS if options.model in TRIAL else None
-    people = [read(rows[:shortest]) for rows in _fabricated(users, "interactions")]
-    return Setting(base, people, fixed, searched, memory.batch_rows, memory.fleet, options.device)
+    everybody = _fabricated(users + _partition().pilot_users, "interactions")
+    people = [read(rows[:shortest]) for rows in everybody]
+    return Setting(base, people[:users], people[users:], memory, search, searched, options.device)
 
 
 @cache
@@ -115,24 +135,34 @@ def _fabricated(users: int, length: str) -> list[list[Interaction]]:
     return list(histories.values())
 
 
-def _training_rows(rows: Sequence[Interaction]) -> int:
-    return split_sizes(len(rows), PartitionSettings(**_conf("partition")))[0]
+def shards() -> int:
+    """How many packs a run's memories go to."""
+    return _partition().shards
+
+
+def _partition() -> PartitionSettings:
+    return PartitionSettings(**_conf("partition"))
 
 
 def _user(base: BaseModelInUse, rows: Sequence[Interaction]) -> User:
-    train = _training_rows(rows)
-    return User(rows[0].user_id, base.encoder.examples(rows[:train]), [row.query for row in rows[train:]])
+    return _split(base.encoder.examples(rows), rows)
 
 
 def _random_user(base: BaseModelInUse, rows: Sequence[Interaction]) -> User:
     """As many rows as the user has, but of 64 random tokens each, one half of them the response."""
-    name, train = rows[0].user_id, _training_rows(rows)
-    draw = Random(name)
+    draw = Random(rows[0].user_id)
+    tokens = [tuple(draw.choices(range(3, VOCABULARY), k=ROW_TOKENS)) for _ in rows]
     examples = [
-        Example(name, row.record_id, tuple(draw.choices(range(3, VOCABULARY), k=ROW_TOKENS)), ROW_TOKENS // 2, False)
-        for row in rows[:train]
+        Example(row.user_id, row.record_id, ids, ROW_TOKENS // 2, False) for row, ids in zip(rows, tokens, strict=True)
     ]
-    return User(name, examples, [row.query for row in rows[train:]])
+    return _split(examples, rows)
+
+
+def _split(examples: list[Example], rows: Sequence[Interaction]) -> User:
+    """The user of these rows, split by time as the default run splits a history."""
+    train, validation, _ = split_sizes(len(rows), _partition())
+    test = train + validation
+    return User(rows[0].user_id, examples[:train], examples[train:test], [row.query for row in rows[test:]])
 
 
 def _embedded(options: Options) -> BaseModelInUse:
@@ -142,7 +172,7 @@ def _embedded(options: Options) -> BaseModelInUse:
     settings = BaseSettings(**{**conf, "embedded": {**conf["embedded"], "size": size, "fit": fit}})
     users = TRIAL_BACKGROUND if options.model in TRIAL else _conf("corpus")["fabricate"]["background_users"]
     background = _fabricated(users, "background_interactions")
-    rows = [row for history in background for row in history[: _training_rows(history)]]
+    rows = [row for history in background for row in history[: split_sizes(len(history), _partition())[0]]]
     base = load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
     base.model.to(options.device)
     return base

@@ -14,7 +14,7 @@ from statistics import fmean, median
 
 from flops import necessary_flops
 from machine import timed
-from opponents import Run, in_bf16, with_loop, with_trainer
+from opponents import Run, in_bf16, is_bf16, with_loop, with_trainer
 from sections import Given, Measured, progress
 from setting import SEED, Setting, User
 
@@ -23,6 +23,7 @@ from imprint.memory.fleet import Fleet
 from imprint.memory.trainee import Job
 
 TRAINER, FLEET = "PEFT + Trainer", "fleet"
+LOOP_FP32, LOOP_BF16 = "PEFT loop, fp32", "PEFT loop, bf16"
 OneUser = Callable[[Setting, MemoryConfig, User], Run]
 
 
@@ -74,16 +75,14 @@ def measure(given: Given) -> Measured:
         ("share of the product rate", f"{shares[0]:.2f}", f"of {rates.best / 1e9:.0f} GFLOP/s"),
         ("share, as searched", f"{shares[1]:.2f}", ""),
     ]
-    if not rates.bf16_pays:
-        remark = f"{rates.bf16 / 1e9:.0f} against {rates.fp32 / 1e9:.0f} GFLOP/s: the loop is timed in fp32 alone"
-        lines.append(("bf16", "slower here", remark))
+    lines.append(("the loop it is held against", loop, _why(given)))
     return Measured(lines, numbers)
 
 
 def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, Contender]:
     setting, quick = given.setting, given.options.quick
     some = setting.users[: 2 if quick else 8]
-    alone = _opponents(given)
+    alone = contenders(given)
     found = {name: Contender() for name in (*alone, FLEET)}
     for train in alone.values():  # what happens once a process is in nobody's time
         train(setting, config, some[0])
@@ -100,15 +99,27 @@ def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, C
     return found
 
 
-def _opponents(given: Given) -> dict[str, OneUser]:
-    """Name to what trains one user. Where bf16 is fast, the loop runs in it too; on a card in nothing else."""
+def contenders(given: Given) -> dict[str, OneUser]:
+    """Name to what trains one user. The loop runs in the base's dtype, and in bf16 too where that is faster."""
     opponents: dict[str, OneUser] = {TRAINER: with_trainer}
-    if given.options.device == "cpu":
-        opponents["PEFT loop, fp32"] = partial(with_loop, bf16=False)
+    if is_bf16(given.setting):
+        return {**opponents, LOOP_BF16: partial(with_loop, bf16=True)}
+    opponents[LOOP_FP32] = partial(with_loop, bf16=False)
     if given.rates.bf16_pays:
-        narrow = in_bf16(given.setting) if given.options.device == "cpu" else given.setting
-        opponents["PEFT loop, bf16"] = lambda _, config, user: with_loop(narrow, config, user, bf16=True)
+        narrow = in_bf16(given.setting)
+        opponents[LOOP_BF16] = lambda _, config, user: with_loop(narrow, config, user, bf16=True)
     return opponents
+
+
+def _why(given: Given) -> str:
+    """Why the loop ran in what it ran in."""
+    rates = given.rates
+    measured = f"products: bf16 {rates.bf16 / 1e9:.0f}, fp32 {rates.fp32 / 1e9:.0f} GFLOP/s"
+    if is_bf16(given.setting):
+        return f"the base is in bf16; {measured}"
+    return (
+        f"the faster of both; {measured}" if rates.bf16_pays else f"bf16 was not tried, it is slower here; {measured}"
+    )
 
 
 def _fleet(setting: Setting, config: MemoryConfig, users: Sequence[User]) -> tuple[float, dict[str, float]]:
