@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--search-users", type=_count, help="users with a study in lockstep (default: all; quick: 8)")
     parser.add_argument("--search-trials", type=_count, help="trials of a study (default: 16; a llama, or quick: 4)")
+    parser.add_argument("--slots", type=_count, help="users in one pass of the fleet (default: that of conf/base)")
     return parser
 
 
@@ -118,6 +119,7 @@ def _options(asked: argparse.Namespace, workspace: str) -> Options:
         search_trials=asked.search_trials or trials,
         scale_users=tuple(asked.scale_users or sizes),
         workspace=workspace,
+        slots=asked.slots,
     )
 
 

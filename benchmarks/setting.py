@@ -58,6 +58,7 @@ class Options:
     search_trials: int
     scale_users: tuple[int, ...]
     workspace: str
+    slots: int | None = None
 
 
 class User(NamedTuple):
@@ -100,7 +101,7 @@ class Setting:
 def make_setting(options: Options, users: int) -> Setting:
     """The setting for so many users; the base is trained once a workspace."""
     base = _llama(options) if options.model in LLAMAS else _embedded(options)
-    memory = MemorySettings(**_conf("memory"))
+    memory = MemorySettings(**_memory(options))
     search = SearchSettings(**{**_conf("search"), "scope": "user", "trials": options.search_trials})
     # two groups of layers: the same as ranks 0, 0, 8, 8, for a base of any even number of layers
     searched = memory.fixed_config.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
@@ -133,6 +134,12 @@ def _fabricated(users: int, length: str) -> list[list[Interaction]]:
             one = Interaction(row["user"], f"{row['user']}-{row['source_id']}", row["query"], row["response"])
             histories.setdefault(one.user_id, []).append(one)
     return list(histories.values())
+
+
+def _memory(options: Options) -> dict[str, Any]:
+    """A run's settings of memories; with other slots where the command line gives them."""
+    found = dict(_conf("memory"))
+    return found if options.slots is None else {**found, "fleet": {**found["fleet"], "slots": options.slots}}
 
 
 def shards() -> int:

@@ -81,7 +81,9 @@ def test_the_trainer_makes_the_memory_that_the_fleet_makes_episode_by_episode(wi
 def test_a_setting_has_other_pilots_than_users_and_no_row_in_two_splits(tmp_path):
     """That of a randomly initialised LLaMA; its users' rows are counted and split as the default run splits them."""
     options = Options(USERS, True, "cpu", "llama-toy", USERS, TRIALS, (USERS,), str(tmp_path))
-    setting = make_setting(options, USERS)
+    setting = make_setting(replace(options, slots=3), USERS)
+    assert setting.fleet.slots == 3
+    assert setting.fleet.crew == make_setting(options, USERS).fleet.crew
     assert len(setting.users) == USERS
     assert not {user.user_id for user in setting.users} & {pilot.user_id for pilot in setting.pilots}
     for user in (*setting.users, *setting.pilots):
