@@ -5,14 +5,13 @@ import dataclasses
 import pytest
 from toys import invented_rows
 
-from imprint.base.examples import Interaction
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot
 from imprint.search.scopes import best_of, run_search
-from imprint.search.scoping import cohorts, groups_of, history_vectors
+from imprint.search.scoping import groups_of
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
@@ -284,19 +283,3 @@ def test_in_scope_cohort_members_share_a_study_and_its_config(llama, pilots, use
         assert {result.own[user.user_id].study for user in members} == {name}
         first = next(trial for trial in own if trial.study == name)
         assert first.per_user.keys() == {user.user_id for user in members}
-
-
-def test_users_who_write_alike_are_in_one_cohort(llama):
-    """Two kinds of made-up writers, whose texts share no word."""
-    encode = llama.encoder.examples
-
-    def writer(user, word):
-        rows = [Interaction(user, f"{user}{n}", word, f"{word} {user} {word}") for n in range(6)]
-        return Pilot(user, encode(rows), encode(rows[:1]))
-
-    users = [writer("a", "apple"), writer("b", "river"), writer("c", "apple"), writer("d", "river")]
-
-    labels = cohorts(history_vectors(llama, users), 2, 1)
-
-    assert labels[0] == labels[2] != labels[1] == labels[3]
-    assert len(set(cohorts(history_vectors(llama, users), 9, 1))) <= 4  # never more clusters than users
