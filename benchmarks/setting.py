@@ -102,7 +102,8 @@ def make_setting(options: Options, users: int) -> Setting:
     """The setting for so many users; the base is trained once a workspace."""
     base = _llama(options) if options.model in LLAMAS else _embedded(options)
     memory = MemorySettings(**_memory(options))
-    search = SearchSettings(**{**_conf("search"), "scope": "user", "trials": options.search_trials})
+    trials = options.search_trials
+    search = SearchSettings(**{**_conf("search"), "scope": "user", "trials": trials, "own_trials": trials})
     # two groups of layers: the same as ranks 0, 0, 8, 8, for a base of any even number of layers
     searched = memory.fixed_config.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
     read = partial(_random_user if options.model in LLAMAS else _user, base)

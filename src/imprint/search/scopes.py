@@ -126,8 +126,9 @@ class _Search:
         self._workspace, self._on_trial = workspace, on_trial
         self._objective = Objective(base, memory, seed)
         self._random_trials = settings.trials if settings.random_trials is None else settings.random_trials
-        self._budget = settings.trials * (1 + groups) + self._random_trials + 1
-        self._groups_budget = settings.trials * groups
+        self._own_trials = settings.own_trials or settings.trials
+        self._groups_budget = self._own_trials * groups
+        self._budget = settings.trials + self._random_trials + 1 + self._groups_budget
 
     def population(self, pilots: Sequence[Pilot]) -> tuple[str, dict[str, Searched]]:
         """TPE, random search and the fixed config on the pilots, in lockstep; the search's name and its studies."""
@@ -156,7 +157,7 @@ class _Search:
         begun_at = [config.model_dump(mode="json") for config in start]
         name, journal = self._journal(self._settings.scope, members, sizes, begun_at)
         studies = {
-            group: Searched(self._study(group, journal, start), pilots, self._settings.trials)
+            group: Searched(self._study(group, journal, start), pilots, self._own_trials)
             for group, pilots in groups.items()
         }
 
@@ -168,7 +169,7 @@ class _Search:
 
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
         # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
-        elsewhere = {"trials", "random_trials", "scope", "cohorts", "warm_start", "min_gain"}
+        elsewhere = {"trials", "random_trials", "own_trials", "scope", "cohorts", "warm_start", "min_gain"}
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"})
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]

@@ -76,7 +76,10 @@ class SearchSettings(BaseModel):
         ge=0,
         description="Nats a response token: a user or cohort leaves the population's config for at least this gain.",
     )
-    trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the TPE study.")
+    trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the population's TPE study.")
+    own_trials: int | None = Field(
+        default=None, ge=1, le=10_000, description="Trials of each user's or cohort's study; null: as many as `trials`."
+    )
     random_trials: int | None = Field(
         default=None, ge=0, description="Trials of the random study beside it; null: as many as TPE has."
     )
