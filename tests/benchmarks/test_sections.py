@@ -29,7 +29,7 @@ USERS, TRIALS = 2, 2
 
 def _user(base, user_id):
     rows = base.encoder.examples(invented_rows(user_id, 24))
-    return User(user_id, rows[:16], rows[16:20], [f"{user_id} {word}" for word in WORDS[:3]])
+    return User(user_id, rows[:16], rows[16:22], [f"{user_id} {word}" for word in WORDS[:3]])
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_seconds_a_trial_are_over_the_trials_of_all_users():
         (FOUND["u"], 1.0, 0.0),
         ([_trial(0, {"epochs": 2}, 2.5), _trial(1, {"epochs": 4}, 1.1)], 1.0, 0.25),
         ([_trial(0, {"epochs": 2}, 0.9), _trial(1, {"epochs": 4}, 1.0)], 0.0, 0.55),
-        ([_trial(0, {"epochs": 2}, 2.0), _trial(1, {"epochs": 6}, 1.0)], 0.0, 0.0),  # another config: no counterpart
+        ([_trial(0, {"epochs": 2}, 2.0), _trial(1, {"epochs": 6}, 0.5)], 0.0, 0.0),  # another config: no counterpart
     ],
 )
 def test_another_choice_and_another_loss_are_noticed(trials, same_choice, loss_gap):
@@ -142,10 +142,12 @@ def test_all_ways_to_search_agree_and_their_trials_are_counted(narrow):
     assert numbers["user_over_population"] == pytest.approx(lockstep / population)
 
 
-def test_the_same_engine_alone_chooses_what_the_lockstep_chooses(wide):
+def test_the_same_studies_alone_and_the_same_trials_by_peft_come_to_the_same_losses(wide):
+    """In fp32: another config, or another start of a study, would show."""
     numbers = searching.measure(wide).numbers
     assert numbers["search_same_choice"][searching.ALONE] == 1
-    assert numbers["search_loss_gap"][searching.ALONE] < 1e-4
+    assert numbers["search_same_choice"][searching.PEFT] == 1
+    assert 0 < max(numbers["search_loss_gap"].values()) < 1e-4
 
 
 def test_failed_trials_end_the_section_because_they_take_no_time(wide):
