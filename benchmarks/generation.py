@@ -1,8 +1,8 @@
 """Generation: the fleet against PEFT's mixed batch (`adapter_names`) and against one user at a time.
 
 Every opponent has all adapters loaded before the clock starts, in the base's own dtype, as the fleet has them; a user's
-queries are one batch, padded on the left. The
-mixed batch holds all rows at once, which is where PEFT is fastest: it runs every adapter once a linear and step.
+queries are one batch, padded on the left. The mixed batch holds all rows at once, which is where PEFT is fastest: it
+runs every adapter once a linear and step.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from setting import SEED, Setting, User
 from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Trial
 from imprint.search.objective import Pilot
-from imprint.search.scopes import run_search
+from imprint.search.scopes import best_of, run_search
 
 ALONE, PEFT, LOCKSTEP = "one study after another, fleet", "one study after another, PEFT + Trainer", "lockstep"
 
@@ -73,7 +73,7 @@ def measure(given: Given) -> Measured:
         LOCKSTEP: lockstep,
     }
     per_model = seconds / sum(len(trial.per_user) for trial in population)
-    return _measured(found, per_model, options.search_trials)
+    return _measured(found, per_model, setting)
 
 
 def evaluated(
@@ -129,28 +129,27 @@ def _config(trial: Trial) -> MemoryConfig:
     return MemoryConfig(**(trial.config or {}))
 
 
-def _loss(trial: Trial) -> float:
-    return float("inf") if trial.objective_value is None else trial.objective_value
+def agreement(
+    one: Mapping[str, Sequence[Trial]], lockstep: Mapping[str, Sequence[Trial]], min_gain: float
+) -> Agreement:
+    """Share of users who get the same config, and the largest relative difference between losses of one config.
 
-
-def agreement(one: Mapping[str, Sequence[Trial]], lockstep: Mapping[str, Sequence[Trial]]) -> Agreement:
-    """Share of users whose best config is the same, and the largest relative difference between losses of one config.
-
-    A trial whose config the lockstep did not ask for at that place has no counterpart, and says nothing of losses.
+    Who gets which config is what a run's rule with this `min_gain` says. A trial whose config the lockstep did not ask
+    for at that place has no counterpart, and says nothing of losses.
     """
     same, gaps = 0, [0.0]
     for user_id, trials in one.items():
         theirs = lockstep[user_id]
-        best, wanted = (min(some, key=lambda trial: (_loss(trial), trial.tid)) for some in (trials, theirs))
-        same += best.config == wanted.config
+        same += best_of(trials, min_gain).config == best_of(theirs, min_gain).config
         pairs = [(a, b) for a, b in zip(trials, theirs, strict=True) if a.config == b.config]
-        gaps += [abs(_loss(a) - _loss(b)) / _loss(b) for a, b in pairs]
+        gaps += [abs(a.objective_value / b.objective_value - 1) for a, b in pairs]  # type: ignore[operator]
     return Agreement(same / len(one), max(gaps))
 
 
-def _measured(found: Mapping[str, Found], per_model: float, budget: int) -> Measured:
+def _measured(found: Mapping[str, Found], per_model: float, setting: Setting) -> Measured:
     lockstep = found[LOCKSTEP]
-    agrees = {name: agreement(one.trials, lockstep.trials) for name, one in found.items() if name != LOCKSTEP}
+    gain = setting.search.min_gain
+    agrees = {name: agreement(one.trials, lockstep.trials, gain) for name, one in found.items() if name != LOCKSTEP}
     numbers: dict[str, Any] = {
         "trials_ratio": found[PEFT].per_trial / lockstep.per_trial,
         "trials_ratio_same_engine": found[ALONE].per_trial / lockstep.per_trial,
@@ -160,7 +159,7 @@ def _measured(found: Mapping[str, Found], per_model: float, budget: int) -> Meas
         "search_loss_gap": {name: one.loss_gap for name, one in agrees.items()},
         "search_seconds_per_trial": {name: one.per_trial for name, one in found.items()},
         "search_users": {name: len(one.trials) for name, one in found.items()},
-        "search_trials": budget,
+        "search_trials": setting.search.trials,
         "population_seconds_per_model": per_model,
     }
     lines = []

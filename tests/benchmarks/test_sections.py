@@ -38,7 +38,7 @@ def wide(llama, tmp_path):
     options = Options(USERS, True, "cpu", "llama-toy", USERS, TRIALS, (USERS,), str(tmp_path))
     memory = MemorySettings(fixed_config=_config(), batch_rows=4)
     space = SpaceSettings(n_memories=(1, 2), epochs=(1, 2))
-    search = SearchSettings(scope="user", trials=TRIALS, startup_trials=1, warm_start=1, space=space)
+    search = SearchSettings(scope="user", trials=TRIALS, startup_trials=1, warm_start=1, min_gain=0.0, space=space)
     people = [_user(llama, f"u{number}") for number in range(USERS + 1)]
     searched = _config(ranks=(0, 4))
     setting = Setting(llama, people[:USERS], people[USERS:], memory, search, searched, "cpu")
@@ -105,7 +105,8 @@ def test_the_loop_tries_bf16_only_where_its_products_are_faster(wide):
     assert training.contenders(wide).keys() > {training.LOOP_FP32, training.LOOP_BF16}
 
 
-def _trial(tid, config, loss):
+def _trial(tid, changes, loss):
+    config = _config(**changes).model_dump(mode="json")
     return Trial(study="user/u", tid=tid, values={}, config=config, status="ok", objective_value=loss)
 
 
@@ -126,8 +127,14 @@ def test_seconds_a_trial_are_over_the_trials_of_all_users():
     ],
 )
 def test_another_choice_and_another_loss_are_noticed(trials, same_choice, loss_gap):
-    found = searching.agreement({"u": trials}, FOUND)
+    found = searching.agreement({"u": trials}, FOUND, min_gain=0.0)
     assert found == (same_choice, pytest.approx(loss_gap))
+
+
+def test_a_config_is_chosen_by_the_runs_rule():
+    """Below `min_gain` both keep the first config, whatever the order of the losses."""
+    worse = [_trial(0, {"epochs": 2}, 0.9), _trial(1, {"epochs": 4}, 1.0)]
+    assert searching.agreement({"u": worse}, FOUND, min_gain=1.5).same_choice == 1.0
 
 
 def test_all_ways_to_search_agree_and_their_trials_are_counted(narrow):
