@@ -97,6 +97,12 @@ class Table(AbstractDataset[Any, Any]):
         else:
             write_table(self._filepath, data.to_batches(), data.schema)
 
+    def fingerprint(self) -> str:
+        """What names the rows that are there now; `UnfinishedStoreError` where the table was never finished."""
+        from imprint.data.tables import table_fingerprint
+
+        return table_fingerprint(self._filepath)
+
     def _exists(self) -> bool:
         return (self._filepath / "manifest.json").is_file()
 

@@ -22,15 +22,16 @@ class RunHooks:
         self._record: dict[str, Any] = {}
         self._file: Path | None = None
         self._began = 0.0
+        self._catalog: Any = None
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Write the record as `running`: a run that was killed is one whose record still says so."""
         from imprint.data.atomic import write_json
-        from imprint.provenance import code_version, fingerprint, versions
+        from imprint.provenance import code_version, device, fingerprint, versions
 
         parameters = {name: catalog.load(name) for name in sorted(pipeline.inputs()) if name.startswith("param")}
-        self._began = time.monotonic()
+        self._began, self._catalog = time.monotonic(), catalog
         self._record = {
             "run_id": run_params["run_id"],
             "pipelines": run_params.get("pipeline_names"),
@@ -39,12 +40,35 @@ class RunHooks:
             "outcome": "running",
             "parameters_fingerprint": fingerprint(json.loads(json.dumps(parameters, default=_plain))),
             "runtime_params": run_params.get("runtime_params"),
+            "seed": catalog.load("params:seed"),
+            "data": {},  # the fingerprint of every table, as this run last read or wrote it
             "code": code_version(),
             "versions": versions(),
+            "device": device(),
         }
         reporting = Path(catalog.load("run_records"))
         self._file = reporting / f"{str(run_params['run_id']).replace(':', '-')}.json"
         write_json(self._file, self._record)
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str) -> None:
+        """Note which data the run has read."""
+        self._note_data(dataset_name)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Note which data the run has written."""
+        self._note_data(dataset_name)
+
+    def _note_data(self, name: str) -> None:
+        """At once: the record of a run that is killed says on which data it was."""
+        from imprint.data.atomic import write_json
+        from pipelines.datasets import Table
+
+        table = self._catalog.get(name)
+        if self._file is not None and isinstance(table, Table):
+            self._record["data"][name] = table.fingerprint()
+            write_json(self._file, self._record)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -17,6 +18,9 @@ from typing import Any
 
 PACKAGES = ("imprint", "torch", "transformers", "peft", "hyperopt", "pyarrow", "numpy", "great-expectations", "kedro")
 """Whose versions a run record carries."""
+
+PROCESSORS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
+"""Where Linux and NVIDIA's driver say what the hardware is called; asked here, below everything that knows torch."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -73,6 +77,34 @@ def versions() -> dict[str, str]:
     return found
 
 
+def device() -> dict[str, Any]:
+    """The hardware of a run: `machine`, `system`, `processor`, `cores` it may use, and the names of `accelerators`."""
+    may_use = getattr(os, "sched_getaffinity", None)
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": processor_name(),
+        "cores": len(may_use(0)) if may_use else os.cpu_count(),
+        "accelerators": accelerator_names(),
+    }
+
+
+def processor_name(file: Path = PROCESSORS) -> str | None:
+    """What the processor calls itself; None where nobody says."""
+    named = _values(file, "model name") if file.is_file() else []
+    return next(iter(named), platform.processor() or None)
+
+
+def accelerator_names(folder: Path = NVIDIA) -> list[str]:
+    """The models of the machine's NVIDIA GPUs, in the driver's order; empty where there is no driver."""
+    return [name for file in sorted(folder.glob("*/information")) for name in _values(file, "Model")]
+
+
+def _values(file: Path, key: str) -> list[str]:
+    lines = (line.partition(":") for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [value.strip() for name, _, value in lines if name.strip() == key]
+
+
 def run_conditions(seed: int, **fingerprints: str) -> dict[str, Any]:
     """What a score was measured under: seed, fingerprints, code, versions, device. No clock: equal runs are equal."""
     return {
@@ -80,5 +112,5 @@ def run_conditions(seed: int, **fingerprints: str) -> dict[str, Any]:
         "fingerprints": fingerprints,
         "code": code_version(),
         "versions": versions(),
-        "device": {"machine": platform.machine(), "system": platform.system()},
+        "device": device(),
     }

@@ -1,9 +1,19 @@
 """Names that mean the same everywhere."""
 
+import os
 import subprocess
 
 from imprint.memory.config import MemoryConfig
-from imprint.provenance import code_version, fingerprint, fingerprint_of_rows, run_conditions, seed_for
+from imprint.provenance import (
+    accelerator_names,
+    code_version,
+    device,
+    fingerprint,
+    fingerprint_of_rows,
+    processor_name,
+    run_conditions,
+    seed_for,
+)
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_the_order_of_keys():
@@ -62,3 +72,18 @@ def test_the_code_version_knows_a_dirty_checkout(tmp_path):
 
 def test_conditions_have_no_clock():
     assert run_conditions(7, data="d") == run_conditions(7, data="d")
+
+
+def test_the_device_is_what_this_process_may_use(tmp_path):
+    found = device()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert None not in (found["machine"], found["system"])
+    assert run_conditions(7)["device"] == found
+
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Invented 9: fast\nmodel name\t: X\n")
+    assert processor_name(tmp_path / "cpuinfo") == "Invented 9: fast"
+    for bus, name in (("0000:01:00.0", "NVIDIA Invented"), ("0000:02:00.0", "NVIDIA Other")):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+        (tmp_path / "gpus" / bus / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 42\n")
+    assert accelerator_names(tmp_path / "gpus") == ["NVIDIA Invented", "NVIDIA Other"]
+    assert accelerator_names(tmp_path / "no driver") == []

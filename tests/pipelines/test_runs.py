@@ -52,6 +52,10 @@ def test_a_run_leaves_everything_the_readme_promises(finished):
     record = json.loads(next((reporting / "runs").iterdir()).read_text())
     assert (record["outcome"], record["env"]) == ("completed", "test")
     assert record["versions"]["torch"]
+    conditions = metrics(data_root)["run"]
+    assert [record[key] for key in ("seed", "device")] == [conditions[key] for key in ("seed", "device")]
+    assert record["data"]["user_histories"] == conditions["fingerprints"]["data"]
+    assert f"Made from data {record['data']['user_histories']}, with seed 7" in (reporting / "report.html").read_text()
 
 
 def test_metrics_have_the_contracts_schema(finished):
@@ -166,6 +170,9 @@ def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_pat
     kill_when(data_root, pattern, count)
     assert not (data_root / "08_reporting/metrics.json").exists()
     kept = {file: file.read_bytes() for file in data_root.glob(pattern)}
+    (killed,) = (json.loads(file.read_text()) for file in data_root.glob("08_reporting/runs/*.json"))
+    assert killed["outcome"] == "running"
+    assert "user_histories" in killed["data"]
 
     run(data_root)
 

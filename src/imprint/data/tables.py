@@ -158,6 +158,17 @@ def finished_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def table_fingerprint(path: Path) -> str:
+    """16 hex digits over the SHA-256 of every part: they name the rows, their order, and what wrote them."""
+    manifest = finished_manifest(path)
+    return fingerprint({part: manifest["files"][part]["sha256"] for part in manifest["parts"]})
+
+
+def opened_fingerprint(table: pads.Dataset) -> str:
+    """The `table_fingerprint` of a table that `open_table` opened."""
+    return table_fingerprint(Path(table.files[0]).parent)
+
+
 def _listed_files(path: Path, manifest: dict[str, Any], names: Sequence[str] | None) -> list[Path]:
     wanted = list(manifest["parts"]) if names is None else [f"{name}.parquet" for name in names]
     for name in wanted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.per_user import PerUser, answers, costs, losses, merge, own_memory
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import summarise
@@ -46,7 +47,8 @@ def summarise_run(
     comparisons += [(a, b) for a, b in FURTHER if a in per_user and b in per_user]
     measured = [[row["method"], row["record_id"]] for row in scores]
     fingerprints = {
-        "data": fingerprint([[row["user_id"], row["role"], row["fingerprint"]] for row in index], measured),
+        "data": opened_fingerprint(table),
+        "measured": fingerprint([[row["user_id"], row["role"], row["fingerprint"]] for row in index], measured),
         "base": stores["memory"].base_fingerprint,
         "search": search,
         **{method: store.fingerprint for method, store in stores.items()},

@@ -154,3 +154,25 @@ def _against(metrics: Mapping[str, Any], opponent: str) -> str:
 
 def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
+
+
+def made_from(conditions: Mapping[str, Any]) -> str:
+    """The data, seed, device and code of a run in one sentence; what its record lacks is said to be not known."""
+    data, seed = conditions.get("fingerprints", {}).get("data"), conditions.get("seed")
+    code = conditions.get("code", {})
+    commit = f"commit {code['commit'][:12]}" if code.get("commit") else "code of a commit that is not known"
+    changed = " with uncommitted changes" if code.get("dirty") else ""
+    return (
+        f"Made from data {data or 'not known'}, with seed {'not known' if seed is None else seed}, "
+        f"on {_device_in_words(conditions.get('device', {}))}, by {commit}{changed}."
+    )
+
+
+def _device_in_words(device: Mapping[str, Any]) -> str:
+    if not device:
+        return "a device that is not known"
+    cores = device.get("cores")
+    counted = f"{cores} core{'' if cores == 1 else 's'} of " if cores else ""
+    place = ", ".join(str(device[key]) for key in ("machine", "system") if device.get(key))
+    accelerators = ", ".join(device.get("accelerators") or []) or "no accelerator"
+    return f"{counted}{device.get('processor') or 'a processor without a name'} ({place}) with {accelerators}"

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from imprint.report import plots
-from imprint.report.findings import Score, findings, headline, main_gains, own_best
+from imprint.report.findings import Score, findings, headline, made_from, main_gains, own_best
 from imprint.report.tables import (
     ANSWERS,
     METHOD_ORDER,
@@ -111,6 +111,7 @@ def render_report(
         chosen=search["population"]["tpe"] if search else None,
         examples=[("Largest gains", best), ("Largest losses, or smallest gains", worst)],
         conditions=flattened(conditions),
+        made_from=made_from(conditions),
     )
 
 
@@ -171,7 +172,7 @@ def flattened(record: Record, prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             rows += flattened(value, f"{name}.")
         elif isinstance(value, list | tuple):
-            rows.append((name, ", ".join(map(str, value))))
+            rows.append((name, ", ".join(map(str, value)) or "none"))
         else:
             rows.append((name, "not known" if value is None else str(value)))
     return rows

@@ -13,9 +13,11 @@ from imprint.data.tables import (
     joined_batches,
     new_table,
     open_table,
+    opened_fingerprint,
     read_batches,
     require_rows,
     schema_fingerprint,
+    table_fingerprint,
     write_table,
 )
 from imprint.errors import RowsLostError, StoreError, UnfinishedStoreError
@@ -68,6 +70,21 @@ def test_an_empty_stream_is_an_empty_table(tmp_path: Path) -> None:
     assert write_table(tmp_path / "t", [], SCHEMA)["rows"] == 0
     assert open_table(tmp_path / "t").to_table().schema.equals(SCHEMA)
     assert numbers(tmp_path / "t") == []
+
+
+def test_a_table_is_named_by_its_rows_and_their_order(tmp_path: Path) -> None:
+    """Wherever it lies, and whatever its notes say: a run's record names the data by it."""
+    rows = {"t": [batch(0, 4)], "copy": [batch(0, 4)], "less": [batch(0, 3)], "later": [batch(1, 4)]}
+    for name, batches in rows.items():
+        write_table(tmp_path / name, batches, SCHEMA)
+    with new_table(tmp_path / "noted", SCHEMA) as writer:
+        writer.write(batch(0, 4))
+        writer.notes["of"] = "somebody"
+    found = {name: table_fingerprint(tmp_path / name) for name in [*rows, "noted"]}
+    assert found["t"] == found["copy"] == found["noted"] == opened_fingerprint(open_table(tmp_path / "t"))
+    assert len(set(found.values())) == 3
+    with pytest.raises(UnfinishedStoreError):
+        table_fingerprint(tmp_path / "absent")
 
 
 def test_parts_are_begun_anew_without_cutting_a_batch(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def _evaluation(centres: dict[str, float] = CENTRES, generated: bool = True, com
         "fingerprints": {"data": "0123456789abcdef", "base": "fedcba9876543210"},
         "code": {"commit": "0" * 40, "dirty": False},
         "versions": {"python": "3.11.9", "torch": "2.9.0"},
+        "device": {
+            "machine": "x86_64",
+            "system": "Linux",
+            "processor": "Invented 9",
+            "cores": 2,
+            "accelerators": [],
+        },
     }
     return {
         "metrics": summarise(per_user, pairs, run, seed=7),

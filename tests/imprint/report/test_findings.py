@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imprint.report.findings import findings, gains_by_user, headline, main_gains, memory_verdict, own_best
+from imprint.report.findings import findings, gains_by_user, headline, made_from, main_gains, memory_verdict, own_best
 
 Make = Callable[..., dict[str, Any]]
 
@@ -94,3 +94,19 @@ def test_gains_are_baseline_minus_memory_largest_first() -> None:
 def test_whose_memory_is_best_is_not_asked_of_fewer_than_two_users(matrix: dict[str, Any] | None) -> None:
     """A run may try no strangers' memories at all."""
     assert own_best(matrix) is None
+
+
+def test_a_run_says_from_what_and_on_what_it_was_made() -> None:
+    """Data, seed, device and code, each named where it is known and said to be unknown where not."""
+    device = {"machine": "arm64", "system": "Linux", "processor": "Invented 9", "cores": 1, "accelerators": ["A", "B"]}
+    run = {"seed": 0, "fingerprints": {"data": "d" * 16}, "code": {"commit": "c" * 40, "dirty": True}, "device": device}
+    assert made_from(run) == (
+        "Made from data dddddddddddddddd, with seed 0, on 1 core of Invented 9 (arm64, Linux) with A, B, "
+        "by commit cccccccccccc with uncommitted changes."
+    )
+    assert made_from({}) == (
+        "Made from data not known, with seed not known, on a device that is not known, "
+        "by code of a commit that is not known."
+    )
+    assert "3 cores of a processor without a name (, " not in made_from({"device": {"cores": 3, "system": "Linux"}})
+    assert "with no accelerator" in made_from({"device": {**device, "accelerators": []}})

@@ -49,6 +49,7 @@ def test_the_whole_page_has_every_part(full: dict[str, Any]) -> None:
     assert "No row is there twice." not in page  # a check that refused nothing is not a finding
     assert "Cross-entropy of the user&#39;s test responses" in page
     assert "fingerprints.data" in page
+    assert "Made from data 0123456789abcdef, with seed 7, on 2 cores of Invented 9 (x86_64, Linux)" in page
     assert "uncommitted" not in page
     assert 'class="absent"' not in page
     assert "well hello, lentil stew number 0" in page
@@ -203,10 +204,11 @@ def test_a_losing_example_is_labelled_bad(full: dict[str, Any]) -> None:
 
 def test_conditions_are_flattened_without_losing_any() -> None:
     """Nested records become dotted keys; what is not known is said to be so."""
-    assert flattened({"seed": 1, "code": {"commit": None}, "tags": ["a", "b"]}) == [
+    assert flattened({"seed": 1, "code": {"commit": None}, "tags": ["a", "b"], "cards": []}) == [
         ("seed", "1"),
         ("code.commit", "not known"),
         ("tags", "a, b"),
+        ("cards", "none"),
     ]
 
 
