@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import fit
 from imprint.base.settings import BaseSettings
@@ -96,8 +97,12 @@ def train_embedded(
     settings: BaseSettings,
     seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, dict[str, Any]]:
-    """Tokenizer and model from scratch on `rows`; returns them with what was done (tokens, steps, seconds, loss)."""
+    """Tokenizer and model from scratch on `rows`; returns them with what was done (tokens, steps, seconds, loss).
+
+    With a `checkpoint`, the model's training goes on where a killed one was.
+    """
     texts = [text for row in rows for text in (row.query, row.response)]
     shape = shape_for(settings.embedded.size, sum(text.count(" ") + 1 for text in texts))
     tokenizer = train_tokenizer(texts, settings.embedded.vocabulary or shape.vocabulary)
@@ -112,6 +117,7 @@ def train_embedded(
         settings.embedded.fit,
         seed_for(seed, "base", "order"),
         on_step,
+        checkpoint,
     )
     done = {"rows": len(rows), "training_tokens": fitted.tokens, "steps": fitted.steps, "final_loss": fitted.final_loss}
     return model, tokenizer, {**done, "seconds": round(fitted.seconds, 1)}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from imprint.base.allocator import keep_freed_memory
+from imprint.base.checkpoint import Checkpoint, Done
 from imprint.base.examples import Example, collate
 from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings
@@ -44,11 +45,13 @@ def fit(
     settings: FitSettings,
     order_seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train `weights` of `model` in place with AdamW; everything else stays frozen.
 
     `on_step(step, steps)` is called after each step, for a progress bar. No dropout is used, so that a memory is a
-    function of its rows, its config and its seed.
+    function of its rows, its config and its seed. With a `checkpoint`, a training that was killed goes on where it was
+    and ends with the same weights; the caller removes it once they are kept.
     """
     import torch
 
@@ -59,23 +62,41 @@ def fit(
     model.eval()  # dropout off; gradients flow all the same
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     plan = list(batches(examples, settings, order_seed))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: share_of_peak(step, len(plan), settings.warmup_share)
-    )
-    losses, tokens, started = [], 0, time.perf_counter()
-    for step, chosen in enumerate(plan, start=1):
-        batch = collate(chosen, device=weights[0].device)
-        loss = nats_per_row(model, batch).sum() / len(batch.label)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
-        tokens += sum(len(example.input_ids) for example in chosen)
-        on_step(step, len(plan))
-    tail = torch.stack(losses[-max(1, len(losses) // 10) :]).mean().item()
-    return Fitted(len(plan), tokens, time.perf_counter() - started, tail)
+    done = checkpoint.restore(weights, optimiser) if checkpoint else Done()
+    before, started = done.seconds, time.perf_counter()
+    for chosen in plan[done.steps :]:
+        share = share_of_peak(done.steps, len(plan), settings.warmup_share)
+        done.losses.append(_step(model, weights, optimiser, chosen, settings, share))
+        done.steps += 1
+        done.tokens += sum(len(example.input_ids) for example in chosen)
+        done.seconds = before + time.perf_counter() - started
+        if checkpoint:
+            checkpoint.keep_if_due(weights, optimiser, done)
+        on_step(done.steps, len(plan))
+    tail = torch.stack(done.losses[-max(1, len(plan) // 10) :]).mean().item()
+    return Fitted(done.steps, done.tokens, done.seconds, tail)
+
+
+def _step(
+    model: nn.Module,
+    weights: Sequence[torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+    rows: Sequence[Example],
+    settings: FitSettings,
+    share: float,
+) -> torch.Tensor:
+    """One update at `share` of the peak learning rate; returns the loss before it, nats per response token."""
+    import torch
+
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate * share
+    batch = collate(rows, device=weights[0].device)
+    loss = nats_per_row(model, batch).sum() / len(batch.label)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.detach()
 
 
 def batches(examples: Sequence[Example], settings: FitSettings, order_seed: int) -> Iterator[list[Example]]:

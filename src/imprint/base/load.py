@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import TRAINING_VERSION
@@ -72,7 +73,7 @@ def prepare_base(
     """The base model of this run: the one at `base.path`, or the embedded default trained on `rows`.
 
     An embedded base is kept under `workspace` by the fingerprint of what it was made from, so that the same rows and
-    settings never train twice.
+    settings never train twice. A killed training goes on from its checkpoint there, which has the same name.
     """
     if settings.path is not None:
         return record_of(*load_pretrained(settings.path), settings.path)
@@ -80,9 +81,11 @@ def prepare_base(
     name = fingerprint(settings, SHAPES, seed, texts, TRAINING_VERSION)
     directory = workspace / f"base-{name}"
     manifest = read_manifest(directory)
+    checkpoint = Checkpoint(workspace / f"base-{name}.checkpoint")
     if manifest is None:
-        model, tokenizer, training = train_embedded(rows, settings, seed, on_step)
+        model, tokenizer, training = train_embedded(rows, settings, seed, on_step, checkpoint)
         manifest = keep(model, tokenizer, directory, {"training": training})
+    checkpoint.remove()
     return recorded(manifest, directory)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Interaction
 from imprint.base.fit import TRAINING_VERSION
 from imprint.base.load import BaseModelInUse, BaseRecord, keep, recorded
@@ -27,14 +28,18 @@ def pool(
     workspace: Path,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> BaseRecord:
-    """The record of the pooled model; the base's own record where the stage is switched off."""
+    """The record of the pooled model; the base's own record where the stage is switched off.
+
+    A killed training goes on from its checkpoint in `workspace`, and ends with the same weights.
+    """
     if not settings.enabled:
         return base.record
     texts = fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
-    directory = workspace / f"pooled-{fingerprint(settings, seed, base.reading, texts, TRAINING_VERSION)}"
+    name = f"pooled-{fingerprint(settings, seed, base.reading, texts, TRAINING_VERSION)}"
+    directory, checkpoint = workspace / name, Checkpoint(workspace / f"{name}.checkpoint")
     manifest = read_manifest(directory)
     if manifest is None:
-        trained = train_everybody(base, base.encoder.examples(rows), settings, seed, on_step)
+        trained = train_everybody(base, base.encoder.examples(rows), settings, seed, on_step, checkpoint)
         with remembering(base, trained.memory):
             done = {
                 "rows": len(rows),
@@ -45,4 +50,5 @@ def pool(
                 "base_fingerprint": base.record.fingerprint,
             }
             manifest = keep(base.model, base.encoder.tokenizer, directory, {"training": done, "pooled": True})
+    checkpoint.remove()
     return recorded(manifest, directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.fit import Fitted, fit
 from imprint.base.load import BaseModelInUse
@@ -59,6 +60,7 @@ def train_everybody(
     settings: PooledSettings,
     seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train the pooled LoRA: one rank at every feed-forward linear, one episode, all users' rows."""
     config = MemoryConfig(
@@ -69,7 +71,7 @@ def train_everybody(
         learning_rate=settings.fit.learning_rate,
         epochs=settings.fit.epochs,
     )
-    return _train(base, "everybody", examples, config, settings.fit, seed, on_step)
+    return _train(base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint)
 
 
 def _train(
@@ -80,6 +82,7 @@ def _train(
     settings: FitSettings,
     seed: int,
     on_step: Callable[[int, int], None],
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
@@ -89,7 +92,7 @@ def _train(
         for number, rows in enumerate(cut_into_episodes(examples, config.n_memories)):
             weights = _start_episode(model, base, config, seed, user_id, number)
             order = seed_for(seed, "order", user_id, number)
-            fitted.append(fit(base.model, _parameters(weights), rows, settings, order, on_step))
+            fitted.append(fit(base.model, _parameters(weights), rows, settings, order, on_step, checkpoint))
             episodes.append(Episode(len(rows), fingerprint_of_examples(rows), _detached(weights)))
         return Trained(Memory(user_id, base.record.fingerprint, config, tuple(episodes)), tuple(fitted))
     finally:
