@@ -1,7 +1,9 @@
 """The repository keeps its promises by machine. Every guard here is shown a bad example that it must reject."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -74,26 +76,44 @@ def test_import_directions_hold():
     assert run.returncode == 0, run.stdout
 
 
-def test_an_import_against_the_direction_is_noticed(tmp_path):
-    """The layers contract on a package in which data imports report."""
-    package = tmp_path / "imprint"
-    for layer in ("report", "data"):
-        (package / layer).mkdir(parents=True)
-        (package / layer / "__init__.py").write_text("")
-    (package / "__init__.py").write_text("")
-    (package / "data" / "page.py").write_text("import imprint.report\n")
-    (tmp_path / ".importlinter").write_text(
-        "[importlinter]\nroot_package = imprint\n[importlinter:contract:1]\nname = layers\ntype = layers\n"
-        "layers =\n    imprint.report\n    imprint.data\n"
-    )
-    code = (
-        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+PLANTED = {
+    "imprint.data": "import imprint.report.page",
+    "imprint.corpora": "import imprint.data.masking",
+    "imprint.search": "def late():\n    from imprint.personalizers.methods import methods",
+    "imprint.schema": "import imprint.provenance",
+    "imprint.base": "def late():\n    from kedro.io import AbstractDataset",
+    "imprint.memory": "import pipelines.progress",
+    "imprint.evaluate": "import hyperopt",
+    "imprint.report": "import great_expectations",
+    "imprint.errors": "import torch",
+    "pipelines.respond": "import pipelines.search.nodes",
+}
+"""Imports that no module may have, each added to one that has none of them."""
+
+
+def test_every_import_against_a_contract_is_noticed(tmp_path):
+    """The contracts of pyproject.toml themselves, on a copy of the code with imports planted in it."""
+    for folder in ("src/imprint", "pipelines"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for module, line in PLANTED.items():
+        path = tmp_path / ("src" if module.startswith("imprint") else "") / module.replace(".", "/")
+        with (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).open("a") as file:
+            file.write(f"\n{line}\n")
+    (tmp_path / "src/imprint/nowhere.py").write_text("")  # a module that declares no layer
+
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}{os.pathsep}{tmp_path}"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
     assert run.returncode == 1
-    assert "imprint.data is not allowed to import imprint.report" in run.stdout
+    shown = " ".join(run.stdout.split())
+    assert "0 kept" in shown
+    for module, line in PLANTED.items():
+        imported = re.search(r"(?:import|from) (\S+)", line)[1]
+        target = imported if imported.startswith(("imprint", "pipelines")) else imported.partition(".")[0]
+        assert f"{module} -> {target}" in shown, (module, target)
+    assert "nowhere" in shown
 
 
 def test_the_version_is_the_same_everywhere():
