@@ -1,4 +1,4 @@
-"""Find the memory config on pilot users."""
+"""Find memory configs: for the population on pilot users, and by scope for each cohort or user."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Wiring: pilots' histories and the pooled model to a config and its trials."""
+"""Wiring: histories and the pooled model to the configs that the search's scope asks for, and every trial."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,10 @@ from pipelines.search.nodes import search_memory_config
 
 
 def create_pipeline() -> Pipeline:
-    """One node: the studies share their trials' budget and their pilots."""
+    """One node: the population's studies on pilots; then, in scope `cohort` or `user`, one study a cohort or user.
+
+    The later ones begin at the population's best points and move in lockstep, so they cannot be nodes of their own.
+    """
     return Pipeline(
         [
             Node(

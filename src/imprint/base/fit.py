@@ -1,7 +1,8 @@
-"""The one training loop: any set of weights of any model, on any list of examples.
+"""The training loop of one set of weights: any weights of any model, on any list of examples.
 
-The embedded base, the pooled LoRA and a user's memory all come through here. What a row contributes depends on the
-seed alone: the order of rows is drawn from `order_seed`, epoch by epoch.
+The embedded base and the pooled LoRA come through here, and a memory where plain PEFT trains it (`memory/trainer.py`,
+the oracle). Many users' memories are trained together by `memory/fleet.py`, which is held against this loop and takes
+its order of rows and its schedule from here. The order is drawn from `order_seed`, epoch by epoch.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FitSettings(BaseModel):
-    """How a set of weights is trained; the one training loop reads this and nothing else."""
+    """How one set of weights is trained (`base/fit.py`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The one loss and the one training loop."""
+"""The one loss, and the training loop of one set of weights."""
 
 import pytest
 import torch
