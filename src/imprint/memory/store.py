@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import new_directory, read_manifest
@@ -55,72 +58,81 @@ def index_schema() -> pa.Schema:
 def write_store(directory: Path, shards: Mapping[int, Iterable[Memory]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write a whole store or nothing; returns its manifest (`facts`, users and bytes, and each file's sha256).
 
-    One shard's memories are in memory at a time.
+    One memory is in memory at a time.
     """
     manifest: dict[str, Any] = {**facts, "users": 0, "bytes": 0}
     with new_directory(directory, manifest) as temporary:
         for shard, memories in sorted(shards.items()):
-            users, size = _write_shard(temporary, shard, list(memories))
+            users, size = _write_shard(temporary, shard, memories)
             manifest["users"] += users
             manifest["bytes"] += size
     return read_manifest(directory) or {}
 
 
-def _write_shard(directory: Path, shard: int, memories: list[Memory]) -> tuple[int, int]:
+def _write_shard(directory: Path, shard: int, memories: Iterable[Memory]) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from safetensors.torch import save_file
 
-    pack = directory / PACK.format(shard)
-    save_file({name: tensor for memory in memories for name, tensor in _tensors(memory)}, pack)
-    places, start = _places(pack)
-    with pack.open("rb") as stream:
-        rows = [
-            _index_row(stream, places[f"{memory.user_id}/{number}"], start, memory, number, episode)
-            for memory in sorted(memories, key=lambda memory: memory.user_id)
-            for number, episode in enumerate(memory.episodes)
-        ]
+    header: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    users = size = 0
+    with tempfile.TemporaryFile(dir=directory) as data:
+        for memory in memories:
+            users += 1
+            for number, episode in enumerate(memory.episodes):
+                content, tensors = _laid_out(episode)
+                for name, place in tensors.items():
+                    header[f"{memory.user_id}/{number}/{name}"] = _header_entry(place, size)
+                rows.append(_index_row(memory, number, episode, content, tensors, size))
+                data.write(content)
+                size += len(content)
+        start = _write_pack(directory / PACK.format(shard), header, data)
+    for row in rows:
+        row["offset"] += start
+    rows.sort(key=lambda row: (row["user_id"], row["episode"]))
     pq.write_table(pa.Table.from_pylist(rows, schema=index_schema()), directory / INDEX.format(shard))
-    return len(memories), sum(row["length"] for row in rows)
+    return users, size
 
 
-def _tensors(memory: Memory) -> Iterator[tuple[str, Any]]:
-    for number, episode in enumerate(memory.episodes):
-        for site, factors in episode.factors.items():
-            yield f"{memory.user_id}/{number}/{site}/a", factors.a.contiguous()
-            yield f"{memory.user_id}/{number}/{site}/b", factors.b.contiguous()
+def _laid_out(episode: Episode) -> tuple[bytes, dict[str, Any]]:
+    """An episode's factors end to end, and the shape and place of each, `site/a` and `site/b`."""
+    pieces: list[bytes] = []
+    tensors, at = {}, 0
+    for site, factors in sorted(episode.factors.items()):
+        for letter, factor in zip("ab", factors, strict=True):
+            tensors[f"{site}/{letter}"] = {"shape": list(factor.shape), "at": at}
+            pieces.append(factor.detach().contiguous().numpy().astype("<f4", copy=False).tobytes())
+            at += len(pieces[-1])
+    return b"".join(pieces), tensors
 
 
-def _places(pack: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """Where each `user_id/episode` keeps each of its tensors, and where the file's data starts."""
-    with pack.open("rb") as stream:
-        length = int.from_bytes(stream.read(HEADER), "little")
-        header = json.loads(stream.read(length))
-    places: dict[str, dict[str, Any]] = {}
-    for name, place in header.items():
-        user_id, episode, *tensor = name.split("/")
-        places.setdefault(f"{user_id}/{episode}", {})["/".join(tensor)] = place
-    return places, HEADER + length
+def _header_entry(place: Mapping[str, Any], before: int) -> dict[str, Any]:
+    first = before + place["at"]
+    last = first + 4 * math.prod(place["shape"])
+    return {"dtype": "F32", "shape": place["shape"], "data_offsets": [first, last]}
+
+
+def _write_pack(path: Path, header: Mapping[str, Any], data: IO[bytes]) -> int:
+    """A safetensors file of this header and these bytes; where its data starts (the header's size is known last)."""
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % HEADER)  # the format wants its data aligned
+    data.seek(0)
+    with path.open("wb") as stream:
+        stream.write(len(head).to_bytes(HEADER, "little") + head)
+        shutil.copyfileobj(data, stream)
+    return HEADER + len(head)
 
 
 def _index_row(
-    stream: Any, places: dict[str, Any], start: int, memory: Memory, number: int, episode: Episode
+    memory: Memory, number: int, episode: Episode, content: bytes, tensors: Mapping[str, Any], before: int
 ) -> dict[str, Any]:
-    first = min(place["data_offsets"][0] for place in places.values())
-    last = max(place["data_offsets"][1] for place in places.values())
-    tensors = {
-        name: {"shape": place["shape"], "at": place["data_offsets"][0] - first}
-        for name, place in sorted(places.items())
-    }
-    stream.seek(start + first)
-    content = stream.read(last - first)
     return {
         "user_id": memory.user_id,
         "episode": number,
-        "offset": start + first,
-        "length": last - first,
+        "offset": before,
+        "length": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "tensors": json.dumps(tensors),
+        "tensors": json.dumps(tensors, sort_keys=True),
         "config": memory.config.model_dump_json(),
         "rows": episode.rows,
         "row_fingerprint": episode.row_fingerprint,

@@ -1,6 +1,7 @@
 """The store and the export (invariant 4): what is written is what is read, and nothing else is ever answered."""
 
 import json
+import weakref
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import export_peft
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
-from imprint.memory.weights import remembering
+from imprint.memory.weights import Memory, remembering
 
 CONFIG = MemoryConfig(
     ranks=(2, 0, 4), targets=("up", "down"), alpha_ratio=4.0, n_memories=3, learning_rate=1e-2, epochs=2
@@ -55,6 +56,41 @@ def test_the_pack_is_a_safetensors_file_and_the_index_counts_its_bytes(store, me
     assert [store.bytes_of(memory.user_id) for memory in memories] == [memory.bytes for memory in memories]
     assert store.manifest["users"] == 3
     assert store.manifest["bytes"] == sum(memory.bytes for memory in memories)
+
+
+def test_the_packs_tensors_are_the_memories_factors(store, memories):
+    """Read by safetensors itself, not by our index."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(store.directory / "shard-00000.safetensors")
+    for memory in memories[:2]:
+        for number, episode in enumerate(memory.episodes):
+            for site, factors in episode.factors.items():
+                assert torch.equal(tensors.pop(f"{memory.user_id}/{number}/{site}/a"), factors.a)
+                assert torch.equal(tensors.pop(f"{memory.user_id}/{number}/{site}/b"), factors.b)
+    assert not tensors
+
+
+def test_a_shard_of_many_users_is_written_with_one_memory_at_hand(memories, tmp_path):
+    """Whoever hands the memories over one by one finds those before the last gone."""
+
+    class Watched(Memory):
+        """A memory that can be referred to weakly."""
+
+    handed: list[weakref.ref] = []
+    still_there = []
+
+    def one_by_one():
+        for memory in memories:
+            copy = Watched(memory.user_id, memory.base_fingerprint, memory.config, memory.episodes)
+            handed.append(weakref.ref(copy))
+            yield copy
+            del copy
+            still_there.append([one for one in handed[:-1] if one() is not None])
+
+    write_store(tmp_path / "store", {0: one_by_one()}, {})
+
+    assert still_there == [[], [], []]
 
 
 def test_an_unknown_user_is_an_error_with_their_name(store):
