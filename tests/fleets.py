@@ -36,8 +36,8 @@ MIXED = [
 ]
 
 
-def job(base, user_id, rows, its_config):
-    return Job(user_id, base.encoder.examples(invented_rows(user_id, rows)), its_config)
+def job(base, user_id, rows, its_config, validation=()):
+    return Job(user_id, base.encoder.examples(invented_rows(user_id, rows)), its_config, validation)
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def threads(count):
         torch.set_num_threads(before)
 
 
-def fleet(base, slots=3, crew=4, cache_mib=64):
-    return Fleet(base, FleetSettings(slots=slots, crew=crew, cache_mib=cache_mib), SEED, BATCH_ROWS)
+def fleet(base, slots=3, crew=4, cache_mib=64, early_stopping=None):
+    return Fleet(base, FleetSettings(slots=slots, crew=crew, cache_mib=cache_mib), SEED, BATCH_ROWS, early_stopping)
 
 
 def factors_of(trained):

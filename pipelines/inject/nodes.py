@@ -75,7 +75,7 @@ def _train(
     from imprint.memory.inject import read_training, train_memories
 
     model = load_base(BaseRecord(**pooled_model), base)
-    histories = read_training(model, user_histories, user_index.to_table().to_pylist())
+    histories = read_training(model, user_histories, user_index.to_table().to_pylist(), memory.early_stopping)
     configs = {history.user_id: config_of(history.user_id) for history in histories}
     draw = bar(title, "user")
     made = train_memories(model, histories, configs, seed, memory, workspace, chosen_by, draw)

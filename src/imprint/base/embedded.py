@@ -117,7 +117,7 @@ def train_embedded(
         settings.embedded.fit,
         seed_for(seed, "base", "order"),
         on_step,
-        checkpoint,
+        checkpoint=checkpoint,
     )
     done = {"rows": len(rows), "training_tokens": fitted.tokens, "steps": fitted.steps, "final_loss": fitted.final_loss}
     return model, tokenizer, {**done, "seconds": round(fitted.seconds, 1)}

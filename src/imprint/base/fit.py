@@ -46,13 +46,15 @@ def fit(
     settings: FitSettings,
     order_seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
+    on_epoch: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train `weights` of `model` in place with AdamW; everything else stays frozen.
 
-    `on_step(step, steps)` is called after each step, for a progress bar. No dropout is used, so that a memory is a
-    function of its rows, its config and its seed. With a `checkpoint`, a training that was killed goes on where it was
-    and ends with the same weights; the caller removes it once they are kept.
+    `on_step(step, steps)` is called after each step, for a progress bar; `on_epoch()` after each pass over the rows,
+    and where it returns True training ends. No dropout is used, so that a memory is a function of its rows, its config
+    and its seed. With a `checkpoint`, a training that was killed goes on where it was and ends with the same weights;
+    the caller removes it once they are kept.
     """
     import torch
 
@@ -74,7 +76,9 @@ def fit(
         if checkpoint:
             checkpoint.keep_if_due(weights, optimiser, done)
         on_step(done.steps, len(plan))
-    tail = torch.stack(done.losses[-max(1, len(plan) // 10) :]).mean().item()
+        if done.steps % steps_per_epoch(len(examples), settings) == 0 and on_epoch():
+            break
+    tail = torch.stack(done.losses[-max(1, done.steps // 10) :]).mean().item()
     return Fitted(done.steps, done.tokens, done.seconds, tail)
 
 
@@ -98,6 +102,11 @@ def _step(
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return loss.detach()
+
+
+def steps_per_epoch(rows: int, settings: FitSettings) -> int:
+    """Steps of one pass over so many rows."""
+    return -(-rows // settings.batch_rows)
 
 
 def batches(examples: Sequence[Example], settings: FitSettings, order_seed: int) -> Iterator[list[Example]]:

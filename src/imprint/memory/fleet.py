@@ -15,22 +15,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from imprint.base.allocator import keep_freed_memory
+from imprint.base.examples import Example
 from imprint.base.fused import fused, nats_per_label
 from imprint.base.load import BaseModelInUse
-from imprint.base.packing import pack
+from imprint.base.packing import Packed, pack
 from imprint.base.trunk import Trunk
 from imprint.memory.inputs import HalfInputs
-from imprint.memory.settings import FleetSettings
+from imprint.memory.settings import EarlyStopping, FleetSettings
 from imprint.memory.slots import Slots
 from imprint.memory.stack import stacked
 from imprint.memory.trainee import Job, Trainee
-from imprint.memory.trainer import Trained
+from imprint.memory.trainer import JUDGED_TOGETHER, Trained
 
 OnJob = Callable[[int, int], None]
 
@@ -42,10 +45,20 @@ class Fleet:
     a second thread, and lose much to waiting for it. A GPU is one lane.
     """
 
-    def __init__(self, base: BaseModelInUse, settings: FleetSettings, seed: int, batch_rows: int) -> None:
+    def __init__(
+        self,
+        base: BaseModelInUse,
+        settings: FleetSettings,
+        seed: int,
+        batch_rows: int,
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
         """A fleet on `base`; `batch_rows` is the rows of one user's step."""
         keep_freed_memory()
-        self._base, self._seed, self._batch_rows = base, seed, batch_rows
+        self._base, self._trainee = (
+            base,
+            partial(Trainee, base=base, seed=seed, batch_rows=batch_rows, early_stopping=early_stopping),
+        )
         lanes = lanes_of(base)
         self._lanes = [_Lane(lane, settings, len(lanes)) for lane in lanes]
 
@@ -54,7 +67,7 @@ class Fleet:
 
         `MemoryConfigError` before any work if a history has fewer rows than episodes, or the base not the sites.
         """
-        crews = [Trainee(place, job, self._base, self._seed, self._batch_rows) for place, job in enumerate(jobs)]
+        crews = [self._trainee(place, job) for place, job in enumerate(jobs)]
         done, lock = 0, Lock()
 
         def count() -> None:
@@ -125,11 +138,15 @@ class _Lane:
                         slots.put_back()
                     slots = Slots(members)
                 self._step(slots)
-                ended = [trainee for trainee in members if trainee.at_episode_end]
-                if ended:
+                judged = [trainee for trainee in members if trainee.to_be_judged]
+                if judged or any(trainee.at_episode_end for trainee in members):
                     slots.put_back()
                     slots = None
-                for trainee in ended:
+                if judged:
+                    self._judge(judged)
+                for trainee in members:
+                    if not trainee.at_episode_end:
+                        continue
                     trainee.next_episode()
                     if trainee.finished:
                         crew.remove(trainee)
@@ -138,16 +155,35 @@ class _Lane:
     def _step(self, slots: Slots) -> None:
         """One forward and backward pass, and one optimiser step of every slot."""
         rows = [trainee.rows for trainee in slots.members]
-        batch = pack(rows, self._device)
-        start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
         shares = slots.column([1 / sum(row.response_tokens for row in mine) for mine in rows])
         with stacked(self._base, slots.factors()):
-            hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start))
-            nats = nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
+            batch, nats = self._nats(slots, rows)
             weighted = nats * shares[batch.owner, 0]
             gradients = torch.autograd.grad(weighted.sum(), slots.leaves)
         losses = torch.zeros(len(slots.members), device=self._device).index_add_(0, batch.owner, weighted.detach())
         slots.step(torch.cat([gradient.flatten(1) for gradient in gradients], dim=1), losses)
+
+    def _judge(self, trainees: Sequence[Trainee]) -> None:
+        """Score each trainee's validation rows under their memory as it is."""
+        rows_of = [trainee.job.validation for trainee in trainees]
+        nats = [0.0] * len(trainees)
+        for first in range(0, max(map(len, rows_of)), JUDGED_TOGETHER):
+            here = [place for place, rows in enumerate(rows_of) if first < len(rows)]
+            slots = Slots([trainees[place] for place in here])
+            with torch.no_grad(), stacked(self._base, slots.factors()):
+                batch, found = self._nats(slots, [rows_of[place][first : first + JUDGED_TOGETHER] for place in here])
+            sums = torch.zeros(len(here), device=self._device).index_add_(0, batch.owner, found)
+            for place, more in zip(here, sums.tolist(), strict=True):
+                nats[place] += more
+        for trainee, rows, total in zip(trainees, rows_of, nats, strict=True):
+            trainee.judge(total / sum(row.response_tokens for row in rows))
+
+    def _nats(self, slots: Slots, rows: Sequence[Sequence[Example]]) -> tuple[Packed, Tensor]:
+        """Rows of each slot, packed, and the loss of each of their response tokens; within `stacked`."""
+        batch = pack(rows, self._device)
+        start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
+        hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start))
+        return batch, nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
 
 
 def choose(crew: Sequence[Trainee], slots: int) -> list[Trainee]:

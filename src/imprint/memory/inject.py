@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from imprint.base.examples import Example
+from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.fit import TRAINING_VERSION
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest, write_bytes
 from imprint.memory.config import MemoryConfig
-from imprint.memory.settings import MemorySettings
+from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.store import write_store
 from imprint.memory.trainee import Job
 from imprint.memory.trainer import Trained
@@ -55,20 +55,33 @@ class StoreRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One user's training examples, and the shard their memory goes to."""
+    """One user's training examples, and the shard their memory goes to; their validation examples where asked for."""
 
     user_id: str
     shard: int
     row_fingerprint: str
     examples: Sequence[Example]
+    validation: Sequence[Example] = ()
 
 
-def read_training(base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow]) -> list[History]:
-    """The training split of every user who gets a memory (pilots and reported users), in the index's order."""
+def read_training(
+    base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow], early_stopping: EarlyStopping | None = None
+) -> list[History]:
+    """The training split of every user who gets a memory (pilots and reported users), in the index's order.
+
+    The validation split is read only where training may stop by it.
+    """
     users = users_of(index, "pilot", "reported")
-    rows = read_histories(table, users, "train")
+    train, encode = read_histories(table, users, "train"), base.encoder.examples
+    validation = {} if early_stopping is None else read_histories(table, users, "validation")
     return [
-        History(user["user_id"], user["shard"], user["fingerprint"], base.encoder.examples(rows[user["user_id"]]))
+        History(
+            user["user_id"],
+            user["shard"],
+            user["fingerprint"],
+            encode(train[user["user_id"]]),
+            encode(validation.get(user["user_id"], [])),
+        )
         for user in users
     ]
 
@@ -88,12 +101,7 @@ def train_memories(
     `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
     kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
     """
-    made_of = [dict(chosen_by), base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
-    rows = [
-        [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
-        for history in histories
-    ]
-    name = fingerprint(made_of, rows)
+    name = _name(base, histories, configs, seed, memory, chosen_by)
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
@@ -115,6 +123,25 @@ def train_memories(
     return StoreRecord(path=str(directory), fingerprint=name, **kept)
 
 
+def _name(
+    base: BaseModelInUse,
+    histories: Sequence[History],
+    configs: Mapping[str, MemoryConfig],
+    seed: int,
+    memory: MemorySettings,
+    chosen_by: Mapping[str, Any],
+) -> str:
+    made_of = [dict(chosen_by), base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
+    rows = [
+        [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
+        for history in histories
+    ]
+    if memory.early_stopping is None:
+        return fingerprint(made_of, rows)
+    judged_on = [fingerprint_of_examples(history.validation) for history in histories]
+    return fingerprint(made_of, rows, memory.early_stopping, judged_on)
+
+
 def _train_crews(
     base: BaseModelInUse,
     histories: Sequence[History],
@@ -130,7 +157,7 @@ def _train_crews(
         if all(_part(parts, history.user_id).is_file() for history in crew):
             continue
         count = partial(_count, on_user, start, len(histories))
-        jobs = [Job(history.user_id, history.examples, configs[history.user_id]) for history in crew]
+        jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
         for trained in training.train(jobs, count):
             _write_part(_part(parts, trained.memory.user_id), trained)
     on_user(len(histories), len(histories))
@@ -164,6 +191,7 @@ def _write_part(path: Path, trained: Trained) -> None:
         "base_fingerprint": memory.base_fingerprint,
         "config": memory.config.model_dump(mode="json"),
         "episodes": [[episode.rows, episode.row_fingerprint] for episode in memory.episodes],
+        "epochs": [episode.epochs for episode in memory.episodes],
         "seconds": round(trained.seconds, 4),
     }
     write_bytes(path, save(tensors, metadata={"memory": json.dumps(about)}))
@@ -182,11 +210,13 @@ def _read_part(path: Path) -> Memory:
     from safetensors.torch import load_file
 
     about, tensors = _about(path), load_file(path)
+    config = MemoryConfig(**about["config"])
+    epochs = about.get("epochs", [config.epochs] * config.n_memories)  # absent before training could stop early
     episodes = [
-        Episode(rows, row_fingerprint, _factors(tensors, f"{number}/"))
-        for number, (rows, row_fingerprint) in enumerate(about["episodes"])
+        Episode(rows, row_fingerprint, done, _factors(tensors, f"{number}/"))
+        for number, ((rows, row_fingerprint), done) in enumerate(zip(about["episodes"], epochs, strict=True))
     ]
-    return Memory(about["user_id"], about["base_fingerprint"], MemoryConfig(**about["config"]), tuple(episodes))
+    return Memory(about["user_id"], about["base_fingerprint"], config, tuple(episodes))
 
 
 def _factors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Factors]:

@@ -19,6 +19,20 @@ class FleetSettings(BaseModel):
     cache_mib: int = Field(default=1024, ge=0, description="Memory for inputs of the lowest layer with a memory.")
 
 
+class EarlyStopping(BaseModel):
+    """When training ends before its last epoch: each user's episodes by that user's own validation rows.
+
+    In a search a trial is then judged on the same rows that it stopped on, so its objective value is a little too good.
+    Test rows are not touched.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patience: int = Field(
+        ge=1, description="Epochs in a row without a lower validation loss, after which an episode's training ends."
+    )
+
+
 class MemorySettings(BaseModel):
     """How memories are trained, whatever their config."""
 
@@ -29,6 +43,9 @@ class MemorySettings(BaseModel):
     )
     fleet: FleetSettings = FleetSettings()
     batch_rows: int = Field(default=16, ge=1, description="Rows in one training step of one user.")
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="End an episode's training by validation loss, and keep its best epoch; null: never."
+    )
     fixed_config: MemoryConfig = Field(
         description="The config of the method fixed_memory: one for all, never searched."
     )

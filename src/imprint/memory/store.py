@@ -50,6 +50,7 @@ def index_schema() -> pa.Schema:
             ("config", pa.string()),
             ("rows", pa.int64()),
             ("row_fingerprint", pa.string()),
+            ("epochs", pa.int32()),  # null in stores from before training could stop early
             ("base_fingerprint", pa.string()),
         ]
     )
@@ -136,6 +137,7 @@ def _index_row(
         "config": memory.config.model_dump_json(),
         "rows": episode.rows,
         "row_fingerprint": episode.row_fingerprint,
+        "epochs": episode.epochs,
         "base_fingerprint": memory.base_fingerprint,
     }
 
@@ -171,11 +173,15 @@ class MemoryStore:
     def load(self, user_id: str) -> Memory:
         """The user's memory. `UnknownUserError` for anybody else, `CorruptMemoryError` if its bytes changed."""
         rows = self._rows_of(user_id)
+        config = MemoryConfig.model_validate_json(rows[0]["config"])
         return Memory(
             user_id=user_id,
             base_fingerprint=rows[0]["base_fingerprint"],
-            config=MemoryConfig.model_validate_json(rows[0]["config"]),
-            episodes=tuple(Episode(row["rows"], row["row_fingerprint"], self._factors(row)) for row in rows),
+            config=config,
+            episodes=tuple(
+                Episode(row["rows"], row["row_fingerprint"], row["epochs"] or config.epochs, self._factors(row))
+                for row in rows
+            ),
         )
 
     def export_peft(self, user_id: str, directory: Path, base: BaseModelInUse) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from imprint.base.examples import Example, fingerprint_of_examples
-from imprint.base.fit import Fitted, batches, share_of_peak
+from imprint.base.fit import Fitted, batches, share_of_peak, steps_per_epoch
 from imprint.base.load import BaseModelInUse
 from imprint.base.settings import FitSettings
 from imprint.memory.config import MemoryConfig
 from imprint.memory.layout import Layout, widest
+from imprint.memory.settings import EarlyStopping
+from imprint.memory.stopping import watch_over
 from imprint.memory.trainer import Trained, enough_rows
 from imprint.memory.weights import Episode, Factors, Memory, cut_into_episodes, initial_factors
 from imprint.provenance import seed_for
@@ -21,11 +23,15 @@ from imprint.provenance import seed_for
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One memory to train. The same user may have several, each in a config of its own."""
+    """One memory to train. The same user may have several, each in a config of its own.
+
+    `validation` is read where training may stop early, and only then.
+    """
 
     user_id: str
     examples: Sequence[Example]
     config: MemoryConfig
+    validation: Sequence[Example] = ()
 
 
 @dataclass(eq=False)
@@ -37,11 +43,13 @@ class Trainee:
     base: BaseModelInUse
     seed: int
     batch_rows: int
+    early_stopping: EarlyStopping | None = None
     cost: int = 0
     step: int = 0
     number: int = 0
     _losses: list[Tensor] = field(default_factory=list)
     _fitted: list[tuple[int, int, Tensor]] = field(default_factory=list)
+    _epochs: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse now what could not be trained later."""
@@ -70,8 +78,13 @@ class Trainee:
 
     @property
     def at_episode_end(self) -> bool:
-        """Whether the plan of the episode is used up."""
-        return self.step == len(self._plan)
+        """Whether the plan of the episode is used up, or its validation loss has ended it."""
+        return self.step == len(self._plan) or (self._watch is not None and self._watch.over)
+
+    @property
+    def to_be_judged(self) -> bool:
+        """Whether an epoch has just ended whose validation loss is wanted."""
+        return self._watch is not None and self.step % self._steps_per_epoch == 0
 
     @property
     def rows(self) -> list[Example]:
@@ -99,8 +112,16 @@ class Trainee:
         self._losses.append(loss)
         self.step += 1
 
+    def judge(self, loss: float) -> None:
+        """Note the validation loss of the epoch that has just ended."""
+        if self._watch is not None:
+            self._watch.note(loss, [self.state[0]])
+
     def next_episode(self) -> None:
         """Note what this episode's training did, and begin the next, if there is one."""
+        if self._watch is not None:
+            self._watch.restore([self.state[0]])
+        self._epochs.append(self.settings.epochs if self._watch is None else self._watch.best_epoch)
         tail = torch.stack(self._losses[-max(1, len(self._losses) // 10) :]).mean()
         self._fitted.append((self.step, self.cost - sum(tokens for _, tokens, _ in self._fitted), tail))
         self._losses.clear()
@@ -112,12 +133,12 @@ class Trainee:
         """The finished memory."""
         factors = {name: (a[0], b[0]) for name, (a, b) in self.layout.factors(self.state[:1, :].cpu()).items()}
         episodes = []
-        for number, rows in enumerate(self._episodes):
+        for number, (rows, epochs) in enumerate(zip(self._episodes, self._epochs, strict=True)):
             mine = {}
             for name, (a, b) in factors.items():
                 columns = slice(number * self._ranks[name], (number + 1) * self._ranks[name])
                 mine[name] = Factors(a[:, columns].T.contiguous(), b[columns].T.contiguous())
-            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), mine))
+            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), epochs, mine))
         memory = Memory(self.job.user_id, self.base.record.fingerprint, self.job.config, tuple(episodes))
         fitted = [
             Fitted(steps, tokens, tokens * seconds_per_token, loss.item()) for steps, tokens, loss in self._fitted
@@ -128,6 +149,8 @@ class Trainee:
         """Draw the order of the episode's rows, and give its columns their start; the moments begin at zero."""
         user_id, rows = self.job.user_id, self._episodes[self.number]
         self._plan = list(batches(rows, self.settings, seed_for(self.seed, "order", user_id, self.number)))
+        self._steps_per_epoch = steps_per_epoch(len(rows), self.settings)
+        self._watch = watch_over(self.job.validation, self.early_stopping)
         self.step = 0
         self.state[1:].zero_()
         several = len(self._episodes) > 1

@@ -7,22 +7,30 @@ user can reach the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.checkpoint import Checkpoint
-from imprint.base.examples import Example, fingerprint_of_examples
+from imprint.base.examples import Example, collate, fingerprint_of_examples
 from imprint.base.fit import Fitted, fit
 from imprint.base.load import BaseModelInUse
+from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings, PooledSettings
 from imprint.base.sites import FEED_FORWARD
 from imprint.errors import MemoryConfigError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import peft_config
+from imprint.memory.settings import EarlyStopping
+from imprint.memory.stopping import Watch, watch_over
 from imprint.memory.weights import Episode, Factors, Memory, cut_into_episodes, initial_factors
 from imprint.provenance import seed_for
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor, nn
+
+JUDGED_TOGETHER = 16
+"""Validation rows in one forward pass."""
 
 
 class Trained(NamedTuple):
@@ -44,14 +52,17 @@ def train_memory(
     config: MemoryConfig,
     seed: int,
     batch_rows: int = 16,
+    validation: Sequence[Example] = (),
+    early_stopping: EarlyStopping | None = None,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Trained:
     """Train one user's memory, episode by episode, each with the earlier ones present and frozen.
 
+    With `early_stopping`, every episode ends by the loss on `validation`; without such rows it has all its epochs.
     Randomness comes from (seed, user_id) alone. `MemoryConfigError` if the history has fewer rows than episodes.
     """
     settings = FitSettings(learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=batch_rows)
-    return _train(base, user_id, examples, config, settings, seed, on_step)
+    return _train(base, user_id, examples, config, settings, seed, on_step, validation, early_stopping)
 
 
 def train_everybody(
@@ -71,7 +82,7 @@ def train_everybody(
         learning_rate=settings.fit.learning_rate,
         epochs=settings.fit.epochs,
     )
-    return _train(base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint)
+    return _train(base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint=checkpoint)
 
 
 def _train(
@@ -82,6 +93,8 @@ def _train(
     settings: FitSettings,
     seed: int,
     on_step: Callable[[int, int], None],
+    validation: Sequence[Example] = (),
+    early_stopping: EarlyStopping | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
@@ -92,12 +105,31 @@ def _train(
         for number, rows in enumerate(cut_into_episodes(examples, config.n_memories)):
             weights = _start_episode(model, base, config, seed, user_id, number)
             order = seed_for(seed, "order", user_id, number)
-            fitted.append(fit(base.model, _parameters(weights), rows, settings, order, on_step, checkpoint))
-            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), _detached(weights)))
+            trained = _parameters(weights)
+            watch = watch_over(validation, early_stopping)
+            on_epoch = partial(_judged, watch, base.model, validation, trained)
+            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint))
+            if watch is not None:
+                watch.restore(trained)
+            epochs = settings.epochs if watch is None else watch.best_epoch
+            episodes.append(Episode(len(rows), fingerprint_of_examples(rows), epochs, _detached(weights)))
         return Trained(Memory(user_id, base.record.fingerprint, config, tuple(episodes)), tuple(fitted))
     finally:
         model.unload()
         base.model.requires_grad_(False)
+
+
+def _judged(watch: Watch | None, model: nn.Module, validation: Sequence[Example], weights: Sequence[Tensor]) -> bool:
+    """After an epoch: whether the episode ends here."""
+    import torch
+
+    if watch is None:
+        return False
+    blocks = (validation[start : start + JUDGED_TOGETHER] for start in range(0, len(validation), JUDGED_TOGETHER))
+    with torch.no_grad():
+        nats = sum(nats_per_row(model, collate(rows, device=weights[0].device)).sum().item() for rows in blocks)
+    watch.note(nats / sum(row.response_tokens for row in validation), weights)
+    return watch.over
 
 
 def enough_rows(user_id: str, rows: int, config: MemoryConfig) -> None:

@@ -17,15 +17,18 @@ class Training:
     def __init__(self, base: BaseModelInUse, settings: MemorySettings, seed: int) -> None:
         """`settings.trainer` on `base`; all randomness comes from `seed` and the users' ids."""
         self._base, self._settings, self._seed = base, settings, seed
-        self._fleet = Fleet(base, settings.fleet, seed, settings.batch_rows) if settings.trainer == "fleet" else None
+        self._fleet = None
+        if settings.trainer == "fleet":
+            self._fleet = Fleet(base, settings.fleet, seed, settings.batch_rows, settings.early_stopping)
 
     def train(self, jobs: Sequence[Job], on_job: Callable[[int, int], None] = lambda done, jobs: None) -> list[Trained]:
         """One memory a job, in order; `on_job(done, jobs)` after each."""
         if self._fleet is not None:
             return self._fleet.train(jobs, on_job)
         trained = []
+        how = self._seed, self._settings.batch_rows
         for job in jobs:
-            rows = self._settings.batch_rows
-            trained.append(train_memory(self._base, job.user_id, job.examples, job.config, self._seed, rows))
+            stop = job.validation, self._settings.early_stopping
+            trained.append(train_memory(self._base, job.user_id, job.examples, job.config, *how, *stop))
             on_job(len(trained), len(jobs))
         return trained

@@ -33,10 +33,14 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One stretch of a history as LoRA factors by site name, with the fingerprint of the rows that made it."""
+    """One stretch of a history as LoRA factors by site name, with the fingerprint of the rows that made it.
+
+    `epochs` is the passes over those rows that the factors are made of: the config's, unless training stopped early.
+    """
 
     rows: int
     row_fingerprint: str
+    epochs: int
     factors: dict[str, Factors]
 
 

@@ -64,7 +64,8 @@ class Objective:
         jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, Job]] = {}
         for pilots, config in asked:
             for pilot in pilots:  # two studies that ask the same of the same user are answered once
-                jobs.setdefault((pilot.user_id, config), (pilot, Job(pilot.user_id, pilot.train, config)))
+                job = Job(pilot.user_id, pilot.train, config, pilot.validation)
+                jobs.setdefault((pilot.user_id, config), (pilot, job))
         trained = self._training.train([job for _, job in jobs.values()])
         memories: list[Memory] = []
         rows: list[Example] = []

@@ -171,7 +171,7 @@ class _Search:
         # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
         elsewhere = {"trials", "random_trials", "own_trials", "scope", "cohorts", "warm_start", "min_gain"}
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
-        how = self._memory.model_dump(mode="json", exclude={"fleet"})
+        how = self._memory.model_dump(mode="json", exclude={"fleet"}, exclude_none=True)
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
         name = fingerprint(self._base.reading, same, how, self._seed, rows, also, TRAINING_VERSION)
         return name, Journal(self._workspace / f"search-{name}" / f"{scope}.jsonl")

@@ -1,16 +1,20 @@
 """Many users into one store: what is kept after a kill, and what is trained again."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.dataset as pads
 import pytest
 import torch
 from toys import invented_rows
 
+from imprint.base.fit import TRAINING_VERSION
 from imprint.memory import training
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
-from imprint.memory.inject import History, train_memories
-from imprint.memory.settings import FleetSettings, MemorySettings
+from imprint.memory.inject import History, read_training, train_memories
+from imprint.memory.settings import EarlyStopping, FleetSettings, MemorySettings
 from imprint.memory.store import MemoryStore
 from imprint.memory.trainer import train_memory
 from imprint.provenance import fingerprint
@@ -27,9 +31,11 @@ def histories(base, users=USERS, rows=10):
     ]
 
 
-def train(base, given, config, seed, workspace, crew=2, trainer="one_user"):
+def train(base, given, config, seed, workspace, crew=2, trainer="one_user", early_stopping=None):
     """The oracle trains here: what is tested is what lies around a trainer."""
-    memory = MemorySettings(fixed_config=config, trainer=trainer, fleet=FleetSettings(crew=crew))
+    memory = MemorySettings(
+        fixed_config=config, trainer=trainer, fleet=FleetSettings(crew=crew), early_stopping=early_stopping
+    )
     return train_memories(base, given, {one.user_id: config for one in given}, seed, memory, workspace, CHOSEN)
 
 
@@ -121,3 +127,72 @@ def test_users_have_configs_of_their_own(llama, tmp_path):
     store = MemoryStore(Path(record.path))
     assert record.configs == 2
     assert {user: store.load(user).config for user in USERS} == configs
+
+
+PATIENT = EarlyStopping(patience=1)
+RESTLESS = CONFIG.model_copy(update={"epochs": 20, "learning_rate": 5e-2})
+
+
+def watched(base, seed=1):
+    """Histories with validation rows; the last user has none."""
+    return [
+        replace(one, validation=base.encoder.examples(invented_rows(one.user_id, 4 - number, seed)))
+        for number, one in enumerate(histories(base))
+    ]
+
+
+@pytest.mark.parametrize("trainer", ["one_user", "fleet"])
+def test_a_memory_says_how_many_epochs_it_has(llama, tmp_path, trainer):
+    """Episode by episode, from the store, and as each trainer stopped for each user alone."""
+    given = watched(llama)
+    record = train(llama, given, RESTLESS, 1, tmp_path, trainer=trainer, early_stopping=PATIENT)
+
+    store, found = MemoryStore(Path(record.path)), {}
+    for one in given:
+        wanted = train_memory(llama, one.user_id, one.examples, RESTLESS, 1, 16, one.validation, PATIENT).memory
+        found[one.user_id] = [episode.epochs for episode in store.load(one.user_id).episodes]
+        assert found[one.user_id] == [episode.epochs for episode in wanted.episodes]
+    assert found["u5"] == [20, 20]
+    assert min(found["u1"]) < 20
+
+
+def test_the_name_of_a_store_follows_the_option_and_the_rows_it_reads(llama, tmp_path):
+    """Off, it is made of what it was made of before there was the option, whatever validation rows are at hand."""
+    kinds = {
+        "off": train(llama, histories(llama), CONFIG, 1, tmp_path),
+        "off, with rows": train(llama, watched(llama), CONFIG, 1, tmp_path),
+        "on": train(llama, watched(llama), CONFIG, 1, tmp_path, early_stopping=PATIENT),
+        "more patient": train(llama, watched(llama), CONFIG, 1, tmp_path, early_stopping=EarlyStopping(patience=2)),
+        "other rows": train(llama, watched(llama, seed=2), CONFIG, 1, tmp_path, early_stopping=PATIENT),
+    }
+    names = {kind: record.fingerprint for kind, record in kinds.items()}
+    made_of = [CHOSEN, llama.reading, 1, 16, "one_user", TRAINING_VERSION]
+    rows = [[one.user_id, one.shard, one.row_fingerprint, CONFIG.model_dump(mode="json")] for one in histories(llama)]
+
+    assert names["off"] == names["off, with rows"] == fingerprint(made_of, rows)
+    assert len(set(names.values())) == 4
+
+
+def test_validation_rows_are_read_only_where_training_may_stop_by_them(llama):
+    """And never a test row, nor a row of a user without a memory."""
+    splits = ["train", "train", "validation", "test"]
+    rows = [
+        {"user_id": user, "record_id": f"{user}-{n}", "query": "river", "response": f"{split} {user}", "persona": None}
+        | {"split": split}
+        for user in ("u1", "u2", "background")
+        for n, split in enumerate(splits)
+    ]
+    schema = pa.schema(
+        [*((name, pa.string()) for name in rows[0] if name != "persona"), ("persona", pa.list_(pa.string()))]
+    )
+    table = pads.dataset(pa.Table.from_pylist(rows, schema=schema))
+    roles = {"u1": "pilot", "u2": "reported", "background": "background"}
+    index = [{"user_id": user, "role": role, "shard": 0, "fingerprint": user} for user, role in roles.items()]
+
+    off, on = read_training(llama, table, index), read_training(llama, table, index, PATIENT)
+
+    assert [one.user_id for one in off] == [one.user_id for one in on] == ["u1", "u2"]
+    assert [[row.record_id for row in one.examples] for one in on] == [["u1-0", "u1-1"], ["u2-0", "u2-1"]]
+    assert [one.examples for one in off] == [one.examples for one in on]
+    assert [[row.record_id for row in one.validation] for one in on] == [["u1-2"], ["u2-2"]]
+    assert [list(one.validation) for one in off] == [[], []]
