@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import TRAINING_VERSION
+from imprint.base.precision import dtype_for
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
 """Keys of a model's config that say where it came from and not what it computes."""
+
+HOW_IT_COMPUTES = {"dtype"}
+"""Settings that a kept base does not depend on: it is trained and kept in fp32."""
 
 
 class BaseRecord(BaseModel):
@@ -60,7 +64,13 @@ class BaseModelInUse:
     @property
     def reading(self) -> list[str | int]:
         """What decides how this base reads an interaction; part of the fingerprint of whatever is trained on it."""
-        return [self.record.fingerprint, self.encoder.max_query_tokens, self.encoder.max_response_tokens]
+        lengths = [self.encoder.max_query_tokens, self.encoder.max_response_tokens]
+        return [self.record.fingerprint, *lengths, *([] if self.dtype == "float32" else [self.dtype])]
+
+    @property
+    def dtype(self) -> str:
+        """What the frozen weights compute in: `float32` or `bfloat16`."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
 
 def prepare_base(
@@ -78,7 +88,8 @@ def prepare_base(
     if settings.path is not None:
         return record_of(*load_pretrained(settings.path), settings.path)
     texts = fingerprint_of_rows(f"{row.record_id}\x1f{row.query}\x1f{row.response}" for row in rows)
-    name = fingerprint(settings, SHAPES, seed, texts, TRAINING_VERSION)
+    made_by = settings.model_dump(mode="json", exclude=HOW_IT_COMPUTES)
+    name = fingerprint(made_by, SHAPES, seed, texts, TRAINING_VERSION)
     directory = workspace / f"base-{name}"
     manifest = read_manifest(directory)
     checkpoint = Checkpoint(workspace / f"base-{name}.checkpoint")
@@ -161,7 +172,10 @@ def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
 
 
 def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
-    """The base a record names, checked: other weights under the same path raise `BaseModelError`."""
+    """The base a record names, checked, in the number format of the settings.
+
+    Other weights under the same path raise `BaseModelError`.
+    """
     model, tokenizer = load_pretrained(record.path)
     found = fingerprint_of_model(model, tokenizer)
     if found != record.fingerprint:
@@ -170,4 +184,13 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
             "was changed since. Next: run the base stage again."
         )
     encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
+    device = next(model.parameters()).device
+    model.to(dtype_for(settings.dtype, sites_of(model), device))
     return BaseModelInUse(model, encoder, record)
+
+
+def in_full(base: BaseModelInUse) -> BaseModelInUse:
+    """The same base in fp32, as it is kept on disk: what is merged into it loses no digits."""
+    if base.dtype == "float32":
+        return base
+    return replace(base, model=load_pretrained(base.record.path)[0])

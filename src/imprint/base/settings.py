@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Dtype = Literal["auto", "float32", "bfloat16"]
+
 
 class FitSettings(BaseModel):
     """How one set of weights is trained (`base/fit.py`)."""
@@ -45,6 +47,9 @@ class BaseSettings(BaseModel):
 
     path: str | None = Field(
         default=None, description="Folder or hub id of any Hugging Face causal LM; null trains the embedded default."
+    )
+    dtype: Dtype = Field(
+        default="auto", description="What the frozen base computes in; auto: bfloat16 where that is much faster."
     )
     max_query_tokens: int = Field(default=48, ge=1, description="A longer query keeps its end.")
     max_response_tokens: int = Field(default=64, ge=1, description="A longer response keeps its beginning.")

@@ -46,6 +46,7 @@ class StoreRecord(BaseModel):
     path: str
     fingerprint: str
     base_fingerprint: str
+    base_dtype: str = "float32"
     users: int
     bytes: int
     configs: int
@@ -111,6 +112,7 @@ def train_memories(
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
         facts = {
             "base_fingerprint": base.record.fingerprint,
+            "base_dtype": base.dtype,
             "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),
             "histories": {history.user_id: history.row_fingerprint for history in histories},
@@ -119,7 +121,7 @@ def train_memories(
         }
         manifest = write_store(directory, packs, facts)
         shutil.rmtree(parts, ignore_errors=True)
-    kept = {key: manifest[key] for key in ("base_fingerprint", "users", "bytes", "configs", "chosen_by", "seconds")}
+    kept = {key: manifest[key] for key in StoreRecord.model_fields if key in manifest}
     return StoreRecord(path=str(directory), fingerprint=name, **kept)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Interaction
 from imprint.base.fit import TRAINING_VERSION
-from imprint.base.load import BaseModelInUse, BaseRecord, keep, recorded
+from imprint.base.load import BaseModelInUse, BaseRecord, in_full, keep, recorded
 from imprint.base.settings import PooledSettings
 from imprint.data.atomic import read_manifest
 from imprint.memory.trainer import train_everybody
@@ -40,7 +40,8 @@ def pool(
     manifest = read_manifest(directory)
     if manifest is None:
         trained = train_everybody(base, base.encoder.examples(rows), settings, seed, on_step, checkpoint)
-        with remembering(base, trained.memory):
+        whole = in_full(base)
+        with remembering(whole, trained.memory):
             done = {
                 "rows": len(rows),
                 "training_tokens": trained.fitted[0].tokens,
@@ -48,7 +49,8 @@ def pool(
                 "seconds": round(trained.seconds, 1),
                 "final_loss": trained.fitted[0].final_loss,
                 "base_fingerprint": base.record.fingerprint,
+                "base_dtype": base.dtype,
             }
-            manifest = keep(base.model, base.encoder.tokenizer, directory, {"training": done, "pooled": True})
+            manifest = keep(whole.model, base.encoder.tokenizer, directory, {"training": done, "pooled": True})
     checkpoint.remove()
     return recorded(manifest, directory)

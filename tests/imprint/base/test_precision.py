@@ -1,0 +1,137 @@
+"""The number format of a base: measured or given, in the name of what is trained on it, and close to fp32."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from fleets import BATCH_ROWS, MIXED, SEED, fleet, job
+from toys import invented_rows, score_alone
+
+from imprint.base import precision
+from imprint.base.load import in_full, load_base, prepare_base
+from imprint.base.loss import mean_loss
+from imprint.base.precision import bfloat16_speed, dtype_for, faster_dtype
+from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, PooledSettings
+from imprint.memory.pooled import pool
+from imprint.memory.serve import Server
+from imprint.memory.trainer import train_memory
+
+FIT = FitSettings(learning_rate=3e-3, epochs=2, batch_rows=16)
+EMBEDDED = EmbeddedSettings(size="tiny", fit=FIT)
+SETTINGS = BaseSettings(dtype="float32", max_query_tokens=16, max_response_tokens=16, embedded=EMBEDDED)
+CPU = torch.device("cpu")
+
+
+def in_half(base):
+    """The same base in bf16."""
+    return replace(base, model=deepcopy(base.model).to(torch.bfloat16))
+
+
+def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on():
+    speeds = (0.2, 1.0, 1.49, 1.5, 8.0)
+    assert [faster_dtype(speed) for speed in speeds] == [torch.float32] * 3 + [torch.bfloat16] * 2
+
+
+def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch, caplog):
+    """On the device asked for, once a process; and says in the log what it found and took."""
+    bfloat16_speed.cache_clear()
+    asked = []
+
+    def seconds(device, width_in, width_out, dtype):
+        asked.append((device, {width_in, width_out}, dtype))
+        return {torch.float32: 8.0, torch.bfloat16: 2.0}[dtype]
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    with caplog.at_level("INFO", "imprint.base.precision"):
+        found = [dtype_for("auto", llama.sites, CPU) for _ in range(2)]
+    bfloat16_speed.cache_clear()
+
+    assert found == [torch.bfloat16] * 2
+    assert asked == [("cpu", {32, 48}, torch.float32), ("cpu", {32, 48}, torch.bfloat16)]
+    assert "4.0 times as fast" in caplog.text
+    assert "the base is bfloat16" in caplog.text
+
+
+def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda *_: pytest.fail("measured"))
+    assert dtype_for("float32", llama.sites, CPU) == torch.float32
+    assert dtype_for("bfloat16", llama.sites, CPU) == torch.bfloat16
+
+
+def test_the_measurement_itself_runs_here(llama):
+    bfloat16_speed.cache_clear()
+    assert bfloat16_speed("cpu", 32, 48) > 0
+    assert dtype_for("auto", llama.sites, CPU) in (torch.float32, torch.bfloat16)
+
+
+def test_a_base_is_loaded_in_the_format_of_the_settings(saved_llama, tmp_path):
+    """Checked against its record before its digits are cut; in bf16 what is trained on it has another name."""
+    settings = SETTINGS.model_copy(update={"path": str(saved_llama)})
+    record = prepare_base([], settings, 1, tmp_path)
+    whole, half = (load_base(record, settings.model_copy(update={"dtype": d})) for d in ("float32", "bfloat16"))
+
+    assert (whole.dtype, half.dtype) == ("float32", "bfloat16")
+    assert all(weight.dtype == torch.bfloat16 for weight in half.model.parameters())
+    assert whole.reading == [record.fingerprint, 16, 16]  # as it was before there was a choice
+    assert half.reading == [record.fingerprint, 16, 16, "bfloat16"]
+
+
+def test_an_embedded_base_is_the_same_whatever_it_computes_in_later(tmp_path):
+    rows = [row for user in range(5) for row in invented_rows(f"u{user}", 20)]
+    first = prepare_base(rows, SETTINGS, 1, tmp_path)
+    half = SETTINGS.model_copy(update={"dtype": "bfloat16"})
+
+    assert prepare_base(rows, half, 1, tmp_path, lambda *_: pytest.fail("trained twice")) == first
+
+
+def test_what_is_pooled_is_merged_in_full(saved_llama, tmp_path):
+    """The pooled model of a bf16 base keeps the digits of the fp32 weights, and is loaded like any other."""
+    settings = SETTINGS.model_copy(update={"path": str(saved_llama), "dtype": "bfloat16"})
+    base = load_base(prepare_base([], settings, 1, tmp_path), settings)
+    few = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
+
+    record = pool(base, invented_rows("u1", 12), PooledSettings(fit=few), 1, tmp_path)
+
+    pooled, before = load_base(record, SETTINGS), in_full(base)
+    assert record.training["base_dtype"] == "bfloat16"
+    for (name, weight), old in zip(pooled.model.named_parameters(), before.model.parameters(), strict=True):
+        if "mlp" in name:
+            assert 0 < (weight - old).abs().max() < 0.1
+            assert not torch.equal(weight, weight.to(torch.bfloat16).float())
+        else:
+            assert torch.equal(weight, old)
+
+
+@pytest.mark.parametrize("trainer", ["fleet", "one_user"])
+def test_memories_on_a_bf16_base_are_fp32_and_their_losses_close_to_those_on_fp32(base, trainer):
+    jobs = [job(base, *one) for one in MIXED[:5]]
+
+    def trained(on):
+        if trainer == "fleet":
+            return fleet(on).train(jobs)
+        return [train_memory(on, one.user_id, one.examples, one.config, SEED, BATCH_ROWS) for one in jobs]
+
+    whole, half = trained(base), trained(in_half(base))
+
+    for one, other in zip(whole, half, strict=True):
+        for ours, theirs in zip(other.fitted, one.fitted, strict=True):
+            assert ours.final_loss == pytest.approx(theirs.final_loss, rel=0.02)
+        for episode in other.memory.episodes:
+            for factor in (part for pair in episode.factors.values() for part in pair):
+                assert factor.dtype == torch.float32
+                assert factor.isfinite().all()
+    # they are not the same numbers: the base did compute in bf16
+    assert whole[0].fitted[0].final_loss != half[0].fitted[0].final_loss
+
+
+def test_scores_and_answers_on_a_bf16_base(base):
+    """Scores within 2 % of those in fp32; a bf16 base answers."""
+    rows = base.encoder.examples(invented_rows("u1", 12, seed=1))
+    memory = fleet(base).train([job(base, *MIXED[0])])[0].memory
+    half = Server(in_half(base), 4)
+
+    whole = mean_loss(Server(base, 4).score([memory] * 12, rows))
+    assert mean_loss(half.score([memory] * 12, rows)) == pytest.approx(whole, rel=0.02)
+    assert mean_loss(half.score([None] * 12, rows)) == pytest.approx(mean_loss(score_alone(base.model, rows)), rel=0.02)
+    assert len(half.respond([memory, None], ["green river", "table"], 4)) == 2
