@@ -177,13 +177,13 @@ def _embedded(options: Options) -> BaseModelInUse:
     size, tokens = EMBEDDED[options.model]
     conf = _conf("base")
     fit = {**conf["embedded"]["fit"], "max_tokens": tokens}
-    settings = BaseSettings(**{**conf, "embedded": {**conf["embedded"], "size": size, "fit": fit}})
+    embedded = {**conf["embedded"], "size": size, "fit": fit}
+    # fp32 whatever the machine: the sections say themselves where they take bf16
+    settings = BaseSettings(**{**conf, "device": options.device, "dtype": "float32", "embedded": embedded})
     users = TRIAL_BACKGROUND if options.model in TRIAL else _conf("corpus")["fabricate"]["background_users"]
     background = _fabricated(users, "background_interactions")
     rows = [row for history in background for row in history[: split_sizes(len(history), _partition())[0]]]
-    base = load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
-    base.model.to(options.device)
-    return base
+    return load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
 
 
 def _llama(options: Options) -> BaseModelInUse:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import fit
+from imprint.base.placement import device_for
 from imprint.base.settings import BaseSettings
 from imprint.provenance import seed_for
 
@@ -110,6 +111,7 @@ def train_embedded(
     # Responses are generated up to as many tokens as they may have; bos and two eos come on top.
     positions = settings.max_query_tokens + settings.max_response_tokens + 3
     model = new_model(shape, tokenizer, positions, seed_for(seed, "base", "weights"))
+    model.to(device_for(settings.device))  # type: ignore[arg-type]
     fitted = fit(
         model,
         model.parameters(),

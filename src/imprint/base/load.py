@@ -15,7 +15,7 @@ from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import TRAINING_VERSION
-from imprint.base.precision import dtype_for
+from imprint.base.placement import device_for, dtype_for
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
 """Keys of a model's config that say where it came from and not what it computes."""
 
-HOW_IT_COMPUTES = {"dtype"}
-"""Settings that a kept base does not depend on: it is trained and kept in fp32."""
+HOW_IT_COMPUTES = {"device", "dtype"}
+"""Settings that a kept base does not depend on: it is trained and kept in fp32, and loads anywhere."""
 
 
 class BaseRecord(BaseModel):
@@ -172,7 +172,7 @@ def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
 
 
 def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
-    """The base a record names, checked, in the number format of the settings.
+    """The base a record names, checked, on the device and in the number format of the settings.
 
     Other weights under the same path raise `BaseModelError`.
     """
@@ -184,8 +184,8 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
             "was changed since. Next: run the base stage again."
         )
     encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
-    device = next(model.parameters()).device
-    model.to(dtype_for(settings.dtype, sites_of(model), device))
+    device = device_for(settings.device)
+    model.to(device, dtype_for(settings.dtype, sites_of(model), device))
     return BaseModelInUse(model, encoder, record)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class FitSettings(BaseModel):
@@ -48,6 +49,7 @@ class BaseSettings(BaseModel):
     path: str | None = Field(
         default=None, description="Folder or hub id of any Hugging Face causal LM; null trains the embedded default."
     )
+    device: Device = Field(default="auto", description="Where the base computes; auto: on CUDA where there is one.")
     dtype: Dtype = Field(
         default="auto", description="What the frozen base computes in; auto: bfloat16 where that is much faster."
     )

@@ -125,14 +125,16 @@ def _runs(slots: Sequence[_Slot], count: int) -> list[list[_Slot]]:
     return groups
 
 
-def _factors(memories: Sequence[Memory | None]) -> dict[str, tuple[Tensor, Tensor]]:
-    return stack_memories([memory for memory in memories if memory is not None])
+def _factors(memories: Sequence[Memory | None], device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+    stacks = stack_memories([memory for memory in memories if memory is not None])
+    return {name: (a.to(device), b.to(device)) for name, (a, b) in stacks.items()}
 
 
 def _nats(base: BaseModelInUse, memories: Sequence[Memory | None], rows: Sequence[Sequence[Example]]) -> list[float]:
     """Summed nats of each row's response, slot after slot."""
-    batch = pack(rows, next(base.model.parameters()).device)
-    with stacked(base, _factors(memories)):
+    device = next(base.model.parameters()).device
+    batch = pack(rows, device)
+    with stacked(base, _factors(memories, device)):
         hidden = Trunk(base.model).at_labels(batch)
     nats = nats_per_label(hidden, base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
     return torch.zeros(len(batch.lengths), device=nats.device).index_add_(0, batch.row, nats).tolist()
@@ -159,7 +161,7 @@ def _decode(
     seen = (torch.arange(width + max_new_tokens, device=device) >= padding).long()
     position = (torch.arange(width, device=device) - padding).clamp_(min=0)
     written, ended, cache = [], torch.zeros(len(filled), dtype=torch.bool, device=device), None
-    with stacked(base, _factors(memories)):
+    with stacked(base, _factors(memories, device)):
         for step in range(max_new_tokens):
             output = backbone(
                 input_ids=ids,

@@ -15,7 +15,7 @@ from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
 from imprint.memory.settings import EarlyStopping
 from imprint.memory.stopping import Watch
-from imprint.memory.trainer import _peft_model, _start_episode, train_memory
+from imprint.memory.trainer import JUDGED_TOGETHER, _peft_model, _start_episode, train_memory
 from imprint.memory.weights import cut_into_episodes, remembering
 from imprint.provenance import seed_for
 
@@ -123,6 +123,25 @@ def test_what_is_kept_is_the_best_of_all_epochs_by_hand(stopping):
         torch.testing.assert_close(factor, epochs[best][1][name]["ab".index(which)], rtol=0, atol=0)
     with remembering(base, kept.memory):
         assert mean_loss(score_alone(base.model, one.validation)) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_both_trainers_are_told_the_loss_of_all_validation_rows(stopping, monkeypatch):
+    """After every epoch, in nats a response token; here of more rows than go through in one pass."""
+    one, told = stopping.jobs[1], []
+    note = Watch.note
+    monkeypatch.setattr(Watch, "note", lambda self, loss, weights: told.append(loss) or note(self, loss, weights))
+    patience = EarlyStopping(patience=99)
+
+    kept = train_alone(stopping.base, one, patience)
+    alone = told[:]
+    told.clear()
+    fleet(stopping.base, early_stopping=patience).train([one])
+
+    assert len(one.validation) > JUDGED_TOGETHER
+    assert len(alone) == one.config.epochs
+    assert told == pytest.approx(alone, rel=1e-5)
+    with remembering(stopping.base, kept.memory):
+        assert min(alone) == pytest.approx(mean_loss(score_alone(stopping.base.model, one.validation)), rel=1e-5)
 
 
 def test_training_goes_on_for_as_many_epochs_as_it_is_patient(stopping):

@@ -1,4 +1,4 @@
-"""The number format a base model computes in: by measurement on the device at hand, or as the settings say.
+"""Where a base model computes, and in which number format: as the settings say, or the best there is by measurement.
 
 bf16 halves the bytes of the base and, where the hardware has units for it, multiplies the rate of its products; where
 it has none, bf16 is slower than fp32. So one product of the model's own shape is timed in both. A memory's weights, its
@@ -13,14 +13,26 @@ from functools import cache
 
 import torch
 
-from imprint.base.settings import Dtype
+from imprint.base.settings import Device, Dtype
 from imprint.base.sites import Site
+from imprint.errors import BaseModelError
 
 log = logging.getLogger(__name__)
 
 TIMES_AS_FAST = 1.5
 """What bf16 must bring to be taken: less would not pay for three fewer digits."""
 TOKENS, TRIES = 512, 5
+
+
+def device_for(wanted: Device) -> torch.device:
+    """The device for a base; `auto` is CUDA where there is one. `BaseModelError` for CUDA where there is none."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise BaseModelError(
+            "base.device: cuda was asked for, and torch finds no CUDA device on this machine; allowed here are auto "
+            "and cpu. Next: set base.device to auto, or install a torch with CUDA and its driver."
+        )
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
 def dtype_for(wanted: Dtype, sites: tuple[Site, ...], device: torch.device) -> torch.dtype:

@@ -8,10 +8,10 @@ import torch
 from fleets import BATCH_ROWS, MIXED, SEED, fleet, job
 from toys import invented_rows, score_alone
 
-from imprint.base import precision
+from imprint.base import placement
 from imprint.base.load import in_full, load_base, prepare_base
 from imprint.base.loss import mean_loss
-from imprint.base.precision import bfloat16_speed, dtype_for, faster_dtype
+from imprint.base.placement import bfloat16_speed, dtype_for, faster_dtype
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, PooledSettings
 from imprint.memory.pooled import pool
 from imprint.memory.serve import Server
@@ -42,8 +42,8 @@ def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch,
         asked.append((device, {width_in, width_out}, dtype))
         return {torch.float32: 8.0, torch.bfloat16: 2.0}[dtype]
 
-    monkeypatch.setattr(precision, "_seconds", seconds)
-    with caplog.at_level("INFO", "imprint.base.precision"):
+    monkeypatch.setattr(placement, "_seconds", seconds)
+    with caplog.at_level("INFO", "imprint.base.placement"):
         found = [dtype_for("auto", llama.sites, CPU) for _ in range(2)]
     bfloat16_speed.cache_clear()
 
@@ -54,7 +54,7 @@ def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch,
 
 
 def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
-    monkeypatch.setattr(precision, "bfloat16_speed", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: pytest.fail("measured"))
     assert dtype_for("float32", llama.sites, CPU) == torch.float32
     assert dtype_for("bfloat16", llama.sites, CPU) == torch.bfloat16
 
