@@ -118,7 +118,7 @@ def _mixed(setting: Setting, model: Any, asked: Asked) -> list[str]:
 
 def _by_fleet(setting: Setting, asked: Asked) -> list[str]:
     memories, queries = zip(*asked, strict=True)
-    return Server(setting.base, setting.fleet.slots).respond(memories, queries, NEW_TOKENS)
+    return Server(setting.base, setting.fleet.scoring_slots).respond(memories, queries, NEW_TOKENS)
 
 
 def _generate(setting: Setting, model: Any, queries: Sequence[str], **extra: Any) -> list[str]:

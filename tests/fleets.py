@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import torch
-from toys import invented_rows
+from toys import SMALL_SHAPE, invented_rows
 
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet, Job
@@ -34,6 +34,16 @@ MIXED = [
     ("u1", 17, HIGH),  # the same user in another config
     ("u6", 12, config((0, 0, 2), ("up", "down"), 8.0, 2, 1e-3, 1)),
 ]
+
+SHAPE = {
+    **SMALL_SHAPE,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.1,
+    "sliding_window": 5,
+    "use_sliding_window": True,
+    "max_window_layers": 1,
+}
+"""A small model of any family of the LLaMA kind, with a sliding window where the family has one."""
 
 
 def job(base, user_id, rows, its_config, validation=()):

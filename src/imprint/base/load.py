@@ -15,7 +15,7 @@ from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import TRAINING_VERSION
-from imprint.base.placement import device_for, dtype_for
+from imprint.base.placement import cast, device_for, dtype_for
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
@@ -185,7 +185,7 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
         )
     encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
     device = device_for(settings.device)
-    model.to(device, dtype_for(settings.dtype, sites_of(model), device))
+    cast(model, dtype_for(settings.dtype, sites_of(model), device)).to(device)
     return BaseModelInUse(model, encoder, record)
 
 

@@ -12,6 +12,7 @@ import time
 from functools import cache
 
 import torch
+from torch import nn
 
 from imprint.base.settings import Device, Dtype
 from imprint.base.sites import Site
@@ -41,6 +42,13 @@ def dtype_for(wanted: Dtype, sites: tuple[Site, ...], device: torch.device) -> t
         return torch.float32 if wanted == "float32" else torch.bfloat16
     largest = max(sites, key=lambda site: site.in_features * site.out_features)
     return faster_dtype(bfloat16_speed(str(device), largest.in_features, largest.out_features))
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model with its weights in this format. Buffers stay: rotary frequencies need all their digits."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
 
 
 def faster_dtype(speed: float) -> torch.dtype:

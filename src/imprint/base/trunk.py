@@ -9,16 +9,22 @@ it holds for every family in `sites.FAMILIES`; those that do not come apart (`ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from imprint.base.fused import replaced
 from imprint.base.halves import in_halves, run_half
 from imprint.base.packing import Packed, packed_attention
 from imprint.base.sites import family_of
+
+TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+"""Runs a function and keeps its inputs alone; it runs again in the backward pass. Nothing here draws random numbers."""
 
 
 class _LayerReached(Exception):  # noqa: N818 (no error: how a forward pass is left)
@@ -41,29 +47,32 @@ class Trunk:
         """The highest half, not above this one, at which the model can be entered."""
         return half if self._in_halves else half // 2 * 2
 
-    def hidden(self, rows: Packed, start: int = 0, inputs: Tensor | None = None) -> Tensor:
+    def hidden(self, rows: Packed, start: int = 0, inputs: Tensor | None = None, recompute: bool = False) -> Tensor:
         """Hidden states after the last layer's norm, [slots · tokens, hidden].
 
         With `inputs` ([slots, tokens, hidden], what half `start`, an entrance, is given) nothing below `start` runs.
+        With `recompute` a layer keeps its input alone and runs again in the backward pass, which must therefore find
+        the modules of the forward pass in place.
         """
         if self._in_halves:
-            whole = self._halves(rows, start, 2 * len(self._layers), inputs)
+            whole = self._halves(rows, start, 2 * len(self._layers), inputs, recompute)
             normed: Tensor = self._backbone.norm(whole)
             return normed.flatten(0, 1)
-        if not start or inputs is None:
-            return self._run(rows).flatten(0, 1)
-        with self._layers_from(start // 2), _given(self._layers[start // 2], inputs):
-            return self._run(rows).flatten(0, 1)
+        with self._twice(rows, start // 2) if recompute else nullcontext():
+            if not start or inputs is None:
+                return self._run(rows).flatten(0, 1)
+            with self._layers_from(start // 2), _given(self._layers[start // 2], inputs):
+                return self._run(rows).flatten(0, 1)
 
-    def at_labels(self, rows: Packed, start: int = 0, inputs: Tensor | None = None) -> Tensor:
-        """Hidden states that the labels are read from, [response tokens, hidden]; `start` and `inputs` as in `hidden`.
+    def at_labels(self, rows: Packed, start: int = 0, inputs: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """Hidden states that the labels are read from, [response tokens, hidden]; the other arguments as in `hidden`.
 
         Where the model comes apart, its last feed-forward runs on no other token.
         """
         if not self._in_halves:
-            return self.hidden(rows, start, inputs)[rows.place]
+            return self.hidden(rows, start, inputs, recompute)[rows.place]
         last = 2 * len(self._layers) - 1
-        x = self._halves(rows, start, last, inputs)
+        x = self._halves(rows, start, last, inputs, recompute)
         x = x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
         normed: Tensor = self._backbone.norm(run_half(last, self._layers, x, rows, self._turn(x, rows)))
         return normed.flatten(0, 1).index_select(0, rows.answer)
@@ -89,13 +98,23 @@ class Trunk:
             handle.remove()
         return found[0]
 
-    def _halves(self, rows: Packed, start: int, stop: int, inputs: Tensor | None = None) -> Tensor:
+    def _halves(
+        self, rows: Packed, start: int, stop: int, inputs: Tensor | None = None, recompute: bool = False
+    ) -> Tensor:
         if inputs is None:
             start = 0
         x: Tensor = self._backbone.embed_tokens(rows.ids) if inputs is None else inputs
         turn = self._turn(x, rows)
-        for half in range(start, stop):
-            x = run_half(half, self._layers, x, rows, turn)
+
+        def run(x: Tensor, first: int, end: int) -> Tensor:
+            for half in range(first, end):
+                x = run_half(half, self._layers, x, rows, turn)
+            return x
+
+        while start < stop:  # a layer at a time, which is what is computed twice
+            end = min(start // 2 * 2 + 2, stop)
+            x = TWICE(run, x, start, end) if recompute else run(x, start, end)
+            start = end
         return x
 
     def _turn(self, like: Tensor, rows: Packed) -> tuple[Tensor, Tensor]:
@@ -106,6 +125,19 @@ class Trunk:
     def _run(self, rows: Packed) -> Tensor:
         with packed_attention(self._model, rows):
             return self._backbone(input_ids=rows.ids, position_ids=rows.positions, use_cache=False).last_hidden_state
+
+    def _twice(self, rows: Packed, start: int) -> AbstractContextManager[None]:
+        """Within the block the layers from `start` on, run whole, are computed again in the backward pass."""
+
+        def twice(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                # once more, because on a card the backward pass runs on a thread that inherits no context
+                with packed_attention(self._model, rows):
+                    return forward(*args, **kwargs)
+
+            return partial(TWICE, run)
+
+        return replaced([(layer, twice(layer.forward)) for layer in self._layers[start:]])
 
     @contextmanager
     def _layers_from(self, start: int) -> Iterator[None]:

@@ -10,6 +10,7 @@ slot is the mean over its own response tokens, clipping, schedule and moments ar
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -29,11 +30,14 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.packing import Packed, pack
 from imprint.base.trunk import Trunk
 from imprint.memory.inputs import HalfInputs
+from imprint.memory.room import Room, bytes_for_steps, room_on_card, room_on_cpu
 from imprint.memory.settings import EarlyStopping, FleetSettings
 from imprint.memory.slots import Slots
 from imprint.memory.stack import stacked
 from imprint.memory.trainee import Job, Trainee
 from imprint.memory.trainer import JUDGED_TOGETHER, Trained
+
+log = logging.getLogger(__name__)
 
 OnJob = Callable[[int, int], None]
 
@@ -119,7 +123,8 @@ class _Lane:
     """One worker: a crew in training, a few of them in each step."""
 
     def __init__(self, base: BaseModelInUse, settings: FleetSettings, lanes: int) -> None:
-        self._base, self._slots, self._crew = base, settings.slots, max(1, settings.crew // lanes)
+        self._base, self._settings, self._crew = base, settings, max(1, settings.crew // lanes)
+        self._room = room_on_cpu(settings)
         self._trunk = Trunk(base.model)
         self._inputs = HalfInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
         self._device = next(base.model.parameters()).device
@@ -129,10 +134,12 @@ class _Lane:
         waiting, crew = list(reversed(jobs)), list[Trainee]()
         slots: Slots | None = None
         with fused(self._base.model):
+            if jobs and self._device.type == "cuda":
+                self._room = self._measured(jobs)
             while (crew or waiting) and not stop.is_set():
                 while waiting and len(crew) < self._crew:
                     crew.append(waiting.pop().begin(self._device))
-                members = choose(crew, self._slots)
+                members = choose(crew, self._room.slots)
                 if slots is None or slots.members != members:
                     if slots is not None:
                         slots.put_back()
@@ -157,7 +164,7 @@ class _Lane:
         rows = [trainee.rows for trainee in slots.members]
         shares = slots.column([1 / sum(row.response_tokens for row in mine) for mine in rows])
         with stacked(self._base, slots.factors()):
-            batch, nats = self._nats(slots, rows)
+            batch, nats = self._nats(slots, rows, self._room.recompute)
             weighted = nats * shares[batch.owner, 0]
             gradients = torch.autograd.grad(weighted.sum(), slots.leaves)
         losses = torch.zeros(len(slots.members), device=self._device).index_add_(0, batch.owner, weighted.detach())
@@ -178,12 +185,33 @@ class _Lane:
         for trainee, rows, total in zip(trainees, rows_of, nats, strict=True):
             trainee.judge(total / sum(row.response_tokens for row in rows))
 
-    def _nats(self, slots: Slots, rows: Sequence[Sequence[Example]]) -> tuple[Packed, Tensor]:
+    def _nats(self, slots: Slots, rows: Sequence[Sequence[Example]], recompute: bool = False) -> tuple[Packed, Tensor]:
         """Rows of each slot, packed, and the loss of each of their response tokens; within `stacked`."""
         batch = pack(rows, self._device)
         start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
-        hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start))
+        hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start), recompute)
         return batch, nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
+
+    def _measured(self, jobs: Sequence[Trainee]) -> Room:
+        """How many users a pass has on this card: by real steps of the heaviest job, whose training they are not."""
+        heaviest = max(jobs, key=lambda trainee: trainee.load)
+
+        def peak(slots: int, recompute: bool) -> int | None:
+            before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._room = Room(slots, recompute)
+            try:
+                self._step(Slots([heaviest.at_widest(self._device) for _ in range(slots)]))
+            except torch.cuda.OutOfMemoryError:
+                return None
+            return torch.cuda.max_memory_allocated(self._device) - before
+
+        pooled = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        free = torch.cuda.mem_get_info(self._device)[0] + pooled
+        available = bytes_for_steps(self._settings, free, max(trainee.layout.size for trainee in jobs))
+        room = room_on_card(self._settings, peak, available)
+        log.info("fleet: %d users in a pass, %s", room.slots, "layers recomputed" if room.recompute else "layers kept")
+        return room
 
 
 def choose(crew: Sequence[Trainee], slots: int) -> list[Trainee]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from imprint.memory.config import MemoryConfig
+
+CPU_SLOTS = 8
+"""Users in one pass of a CPU's core (docs/log.md)."""
 
 
 class FleetSettings(BaseModel):
@@ -14,9 +17,25 @@ class FleetSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slots: int = Field(default=8, ge=1, description="Users in one forward and backward pass.")
+    slots: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description=f"Users in one forward and backward pass; auto: {CPU_SLOTS} on a CPU, by measurement on a card.",
+    )
     crew: int = Field(default=32, ge=1, description="Users in training at once; each step takes slots of them.")
     cache_mib: int = Field(default=1024, ge=0, description="Memory for inputs of the lowest layer with a memory.")
+    free_share: float = Field(
+        default=0.8, gt=0, le=1, description="Slots auto, on a card: the share of its free memory that may be taken."
+    )
+    checkpoint_layers: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compute layers again in the backward pass: less memory, a third more time. auto: where a user's "
+        "step does not fit on the card otherwise.",
+    )
+
+    @property
+    def scoring_slots(self) -> int:
+        """Memories in one pass that trains nothing; such a pass keeps little, so auto measures nothing."""
+        return CPU_SLOTS if self.slots == "auto" else self.slots
 
 
 class EarlyStopping(BaseModel):

@@ -72,6 +72,19 @@ class Trainee:
         return self
 
     @property
+    def load(self) -> int:
+        """What a step of this one's longest rows keeps for its backward pass, in tokens times halves of layers."""
+        longest = sorted(len(row.input_ids) for row in self.job.examples)[-self.batch_rows :]
+        halves = 1 + max(site.half for site in self.base.sites)
+        return sum(longest) * (halves - self.start)
+
+    def at_widest(self, device: torch.device) -> Trainee:
+        """A copy at the step of its first episode that has the most tokens; training it changes nothing of this one."""
+        copy = Trainee(self.place, self.job, self.base, self.seed, self.batch_rows).begin(device)
+        copy.step = max(range(len(copy._plan)), key=lambda step: sum(len(row.input_ids) for row in copy._plan[step]))
+        return copy
+
+    @property
     def finished(self) -> bool:
         """Whether every episode is trained."""
         return self.number == len(self._episodes)

@@ -28,25 +28,25 @@ def methods(
     fleet: FleetSettings,
 ) -> Iterator[Personalizer]:
     """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`; one model at a time."""
-    yield Unpersonalised("base", _loaded(base_model, base), fleet.slots)
+    yield Unpersonalised("base", _loaded(base_model, base), fleet.scoring_slots)
     model = _loaded(pooled_model, base)
     if pooled_model["pooled"]:
-        yield Unpersonalised("pooled", model, fleet.slots)
+        yield Unpersonalised("pooled", model, fleet.scoring_slots)
     for name, record in {**baseline_memories, "memory": memories}.items():
-        yield Remembered(name, model, _store(record), fleet.slots)
+        yield Remembered(name, model, _store(record), fleet.scoring_slots)
 
 
 def own_memory(memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings) -> Remembered:
     """The method `memory` alone."""
-    return Remembered("memory", _loaded(pooled_model, base), _store(memories), fleet.slots)
+    return Remembered("memory", _loaded(pooled_model, base), _store(memories), fleet.scoring_slots)
 
 
 def answering(
     memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
 ) -> tuple[Remembered, Unpersonalised]:
     """Who answers requests: `memory`, and `pooled` for users without one. Without a pooled stage that is the base."""
-    model = _loaded(pooled_model, base)
-    return Remembered("memory", model, _store(memories), fleet.slots), Unpersonalised("pooled", model, fleet.slots)
+    model, slots = _loaded(pooled_model, base), fleet.scoring_slots
+    return Remembered("memory", model, _store(memories), slots), Unpersonalised("pooled", model, slots)
 
 
 def _store(record: Record) -> MemoryStore:

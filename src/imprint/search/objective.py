@@ -55,7 +55,7 @@ class Objective:
 
         self._base = base
         self._training = Training(base, memory, seed)
-        self._server = Server(base, memory.fleet.slots)
+        self._server = Server(base, memory.fleet.scoring_slots)
 
     def losses(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, float]]:
         """Validation loss of each pilot's memory, by user, for every config asked with its pilots; in one fleet."""

@@ -7,11 +7,12 @@ import pytest
 import torch
 from fleets import BATCH_ROWS, MIXED, SEED, fleet, job
 from toys import invented_rows, score_alone
+from transformers import AutoModelForCausalLM
 
 from imprint.base import placement
 from imprint.base.load import in_full, load_base, prepare_base
 from imprint.base.loss import mean_loss
-from imprint.base.placement import bfloat16_speed, dtype_for, faster_dtype
+from imprint.base.placement import bfloat16_speed, cast, dtype_for, faster_dtype
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, PooledSettings
 from imprint.memory.pooled import pool
 from imprint.memory.serve import Server
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 def in_half(base):
     """The same base in bf16."""
-    return replace(base, model=deepcopy(base.model).to(torch.bfloat16))
+    return replace(base, model=cast(deepcopy(base.model), torch.bfloat16))
 
 
 def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on():
@@ -75,6 +76,18 @@ def test_a_base_is_loaded_in_the_format_of_the_settings(saved_llama, tmp_path):
     assert all(weight.dtype == torch.bfloat16 for weight in half.model.parameters())
     assert whole.reading == [record.fingerprint, 16, 16]  # as it was before there was a choice
     assert half.reading == [record.fingerprint, 16, 16, "bfloat16"]
+
+
+def test_a_base_in_bf16_is_what_hugging_face_loads_in_bf16(saved_llama, tmp_path):
+    """Also far into a row: frequencies of rotary embeddings in bf16 would turn late positions elsewhere."""
+    settings = SETTINGS.model_copy(update={"path": str(saved_llama), "dtype": "bfloat16"})
+    half = load_base(prepare_base([], settings, 1, tmp_path), settings).model
+    theirs = AutoModelForCausalLM.from_pretrained(saved_llama, dtype=torch.bfloat16).eval()
+    ids = torch.arange(5, 125)[None] % 300
+
+    with torch.no_grad():
+        assert torch.equal(half(ids).logits, theirs(ids).logits)
+        assert not torch.equal(half.to(torch.bfloat16)(ids).logits, theirs(ids).logits)
 
 
 def test_an_embedded_base_is_the_same_whatever_it_computes_in_later(tmp_path):

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from toys import invented_rows
 
 from imprint.base.load import load_base, prepare_base
+from imprint.base.placement import cast
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
 from imprint.errors import BaseModelError
 from imprint.memory.fleet import _Lane
@@ -46,7 +47,7 @@ class OneDevice(TorchDispatchMode):
 
 
 def elsewhere(base, device, dtype=torch.float32):
-    return replace(base, model=deepcopy(base.model).to(device, dtype))
+    return replace(base, model=cast(deepcopy(base.model), dtype).to(device))
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

@@ -4,8 +4,21 @@ import random
 
 import pytest
 import torch
-from fleets import BATCH_ROWS, CLOSE, MIXED, SEED, assert_same_memory, bits, config, factors_of, fleet, job, threads
-from toys import SMALL_SHAPE, in_use, invented_rows
+from fleets import (
+    BATCH_ROWS,
+    CLOSE,
+    MIXED,
+    SEED,
+    SHAPE,
+    assert_same_memory,
+    bits,
+    config,
+    factors_of,
+    fleet,
+    job,
+    threads,
+)
+from toys import in_use, invented_rows
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from imprint.base.sites import ATTENTION, FAMILIES, FEED_FORWARD
@@ -104,16 +117,6 @@ def test_two_runs_are_bit_for_bit_the_same(mixed):
 
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(first, anew, strict=True))
-
-
-SHAPE = {
-    **SMALL_SHAPE,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.1,
-    "sliding_window": 5,
-    "use_sliding_window": True,
-    "max_window_layers": 1,
-}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
