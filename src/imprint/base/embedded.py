@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Encoder, Interaction
-from imprint.base.fit import fit
+from imprint.base.fit import fit, packed
 from imprint.base.placement import device_for
 from imprint.base.settings import BaseSettings
 from imprint.provenance import seed_for
@@ -120,6 +120,7 @@ def train_embedded(
         seed_for(seed, "base", "order"),
         on_step,
         checkpoint=checkpoint,
+        mean_nats=packed,
     )
     done = {"rows": len(rows), "training_tokens": fitted.tokens, "steps": fitted.steps, "final_loss": fitted.final_loss}
     return model, tokenizer, {**done, "seconds": round(fitted.seconds, 1)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Example, collate, fingerprint_of_examples
-from imprint.base.fit import Fitted, fit
+from imprint.base.fit import Fitted, MeanNats, fit, packed, padded
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings, PooledSettings
@@ -82,7 +82,9 @@ def train_everybody(
         learning_rate=settings.fit.learning_rate,
         epochs=settings.fit.epochs,
     )
-    return _train(base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint=checkpoint)
+    return _train(
+        base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint=checkpoint, mean_nats=packed
+    )
 
 
 def _train(
@@ -96,6 +98,7 @@ def _train(
     validation: Sequence[Example] = (),
     early_stopping: EarlyStopping | None = None,
     checkpoint: Checkpoint | None = None,
+    mean_nats: MeanNats = padded,
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
@@ -108,7 +111,7 @@ def _train(
             trained = _parameters(weights)
             watch = watch_over(validation, early_stopping)
             on_epoch = partial(_judged, watch, base.model, validation, trained)
-            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint))
+            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint, mean_nats))
             if watch is not None:
                 watch.restore(trained)
             epochs = settings.epochs if watch is None else watch.best_epoch

@@ -55,7 +55,7 @@ def trained(tokenizer):
         names = ("model.layers.1.mlp.down_proj", "model.layers.2.mlp.up_proj")
         weights = [base.model.get_submodule(name).weight.requires_grad_(True) for name in names]
         examples = base.encoder.examples(ROWS)
-        fitted = fit(base.model, weights, examples, SETTINGS, 5, watch or Watch(), checkpoint)
+        fitted = fit(base.model, weights, examples, SETTINGS, 5, watch or Watch(), checkpoint=checkpoint)
         return [weight.detach() for weight in weights], fitted
 
     return run

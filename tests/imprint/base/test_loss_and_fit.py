@@ -5,7 +5,7 @@ import torch
 from toys import in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import collate
-from imprint.base.fit import batches, fit
+from imprint.base.fit import batches, fit, packed, padded
 from imprint.base.loss import mean_loss, nats_per_row
 from imprint.base.settings import FitSettings
 from imprint.errors import NotEnoughDataError
@@ -46,6 +46,28 @@ def test_training_lowers_the_loss_and_touches_only_the_given_weights(tokenizer):
     assert fitted.steps == 6 * 3
     changed = [name for name, weight in base.model.named_parameters() if not torch.equal(weight, before[name])]
     assert changed == ["model.layers.1.mlp.down_proj.weight"]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_packed_rows_train_what_padded_rows_train(family, tokenizer):
+    """Every weight of the model, embeddings included: rows of 6 to 20 tokens, so that there is padding to leave out."""
+
+    def trained(mean_nats):
+        base = in_use(tiny_model(family, tokenizer).requires_grad_(True), tokenizer)
+        fitted = fit(
+            base.model, base.model.parameters(), base.encoder.examples(invented_rows("u1", 24)), SETTINGS, 3,
+            mean_nats=mean_nats,
+        )  # fmt: skip
+        return fitted, dict(base.model.named_parameters())
+
+    (plain, weights), (fitted, packed_weights) = trained(padded), trained(packed)
+
+    assert fitted.final_loss == pytest.approx(plain.final_loss, rel=1e-5)
+    assert (fitted.steps, fitted.tokens) == (plain.steps, plain.tokens)
+    untrained = dict(tiny_model(family, tokenizer).named_parameters())
+    for name, weight in weights.items():
+        moved = (weight - untrained[name]).norm()
+        assert (packed_weights[name] - weight).norm() <= 1e-3 * moved, name
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_does_not(tokenizer):
