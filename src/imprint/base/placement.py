@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from functools import cache
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from imprint.base.settings import Device, Dtype
 from imprint.base.sites import Site
 from imprint.errors import BaseModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ TOKENS, TRIES = 512, 5
 
 def device_for(wanted: Device) -> torch.device:
     """The device for a base; `auto` is CUDA where there is one. `BaseModelError` for CUDA where there is none."""
+    import torch
+
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise BaseModelError(
@@ -38,6 +42,8 @@ def device_for(wanted: Device) -> torch.device:
 
 def dtype_for(wanted: Dtype, sites: tuple[Site, ...], device: torch.device) -> torch.dtype:
     """The number format for a base with these sites on this device; `auto` is measured once a process."""
+    import torch
+
     if wanted != "auto":
         return torch.float32 if wanted == "float32" else torch.bfloat16
     largest = max(sites, key=lambda site: site.in_features * site.out_features)
@@ -53,12 +59,16 @@ def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def faster_dtype(speed: float) -> torch.dtype:
     """bf16 where its products are at least `TIMES_AS_FAST` times as fast as those in fp32, else fp32."""
+    import torch
+
     return torch.bfloat16 if speed >= TIMES_AS_FAST else torch.float32
 
 
 @cache
 def bfloat16_speed(device: str, width_in: int, width_out: int) -> float:
     """How many times as fast as in fp32 a product [tokens, in] x [in, out] is in bf16 on this device."""
+    import torch
+
     single, half = (_seconds(device, width_in, width_out, dtype) for dtype in (torch.float32, torch.bfloat16))
     speed = single / half
     taken = str(faster_dtype(speed)).removeprefix("torch.")
@@ -68,6 +78,8 @@ def bfloat16_speed(device: str, width_in: int, width_out: int) -> float:
 
 def _seconds(device: str, width_in: int, width_out: int, dtype: torch.dtype) -> float:
     """The best of some tries; the first run, in which libraries choose their kernels, does not count."""
+    import torch
+
     x = torch.ones(TOKENS, width_in, device=device, dtype=dtype)
     weight = torch.ones(width_in, width_out, device=device, dtype=dtype)
     found = []
@@ -81,5 +93,7 @@ def _seconds(device: str, width_in: int, width_out: int, dtype: torch.dtype) -> 
 
 
 def _wait(device: str) -> None:
+    import torch
+
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
