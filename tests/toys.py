@@ -42,8 +42,8 @@ SMALL_SHAPE = {
 """What `AutoConfig.for_model` of a LLaMA-like family needs for a model of two layers."""
 
 
-def invented_rows(user_id: str, count: int, seed: int = 0) -> list[Interaction]:
-    """Interactions of made-up words; a user's responses favour words of their own."""
+def invented_rows(user_id: str, count: int, seed: int = 0, first: int = 0) -> list[Interaction]:
+    """Interactions of made-up words, `first` the place of the first; a user's responses favour words of their own."""
     draw = random.Random(f"{user_id}/{seed}")
     favourite = draw.sample(WORDS, 4)
     return [
@@ -52,6 +52,7 @@ def invented_rows(user_id: str, count: int, seed: int = 0) -> list[Interaction]:
             f"{user_id}-{index}",
             " ".join(draw.choices(WORDS, k=draw.randint(2, 6))),
             " ".join(draw.choices(favourite, k=draw.randint(2, 7))),
+            order=first + index,
         )
         for index in range(count)
     ]

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """What a model needs of one interaction."""
+    """What a model needs of one interaction. `order` is its place in the user's history; `attributes` are pairs."""
 
     user_id: str
     record_id: str
     query: str
     response: str
     persona: tuple[str, ...] = ()
+    order: int = 0
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,13 @@ def read_histories(table: pads.Dataset, users: Sequence[IndexRow], *splits: str)
     histories: dict[str, list[Interaction]] = {str(user["user_id"]): [] for user in users}
     for row in _rows(table, histories, splits):
         interaction = Interaction(
-            row["user_id"], row["record_id"], row["query"], row["response"], tuple(row["persona"] or ())
+            user_id=row["user_id"],
+            record_id=row["record_id"],
+            query=row["query"],
+            response=row["response"],
+            persona=tuple(row["persona"] or ()),
+            order=row["order"],
+            attributes=tuple(row["attributes"] or ()),
         )
         histories[interaction.user_id].append(interaction)
     return histories
@@ -44,7 +50,7 @@ def background_rows(table: pads.Dataset, index: Sequence[IndexRow], enough: int)
 def _rows(table: pads.Dataset, users: Collection[str], splits: Collection[str]) -> Any:
     import pyarrow.compute as pc
 
-    columns = ["user_id", "record_id", "query", "response", "persona"]
+    columns = ["user_id", "record_id", "query", "response", "persona", "order", "attributes"]
     wanted = pc.field("split").isin(list(splits)) & pc.field("user_id").isin(list(users))
     # one thread: rows come in the order they were written, by shard, user and time
     for batch in table.scanner(columns=columns, filter=wanted, use_threads=False).to_batches():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.loss import mean_loss
-from imprint.personalizers.protocol import Personalizer, Question
+from imprint.personalizers.protocol import Personalizer, question_of
 from imprint.personalizers.remembered import Remembered
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def answer_rows(
     records = []
     for users in batched(rows, USERS_AT_ONCE):
         asked = [row for user_id in users for row in rows[user_id]]
-        texts = method.respond([Question(row.user_id, row.query) for row in asked], max_new_tokens)
+        texts = method.respond([question_of(row) for row in asked], max_new_tokens)
         for row, text in zip(asked, texts, strict=True):
             about = {"method": method.name, "user_id": row.user_id, "record_id": row.record_id}
             records.append({**about, "query": row.query, "reference": row.response, "response": text})

@@ -69,7 +69,12 @@ class Server:
 
     def respond(self, memories: Sequence[Memory | None], queries: Sequence[str], max_new_tokens: int) -> list[str]:
         """Greedy response to each query under the memory beside it, in order."""
-        prompts = [self._base.encoder.prompt(query)[0] for query in queries]
+        return self.complete(memories, [self._base.encoder.prompt(query)[0] for query in queries], max_new_tokens)
+
+    def complete(
+        self, memories: Sequence[Memory | None], prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+    ) -> list[str]:
+        """Greedy continuation of each prompt (token ids) under the memory beside it, in order."""
         slots = self._slots_of(memories, [len(prompt) for prompt in prompts], ROWS)
         passes = _runs(slots, max(1, QUERIES // max((len(slot.places) for slot in slots), default=1)))
 
@@ -81,7 +86,7 @@ class Server:
             return [(place, text.strip()) for place, text in zip(places, texts, strict=True)]
 
         # a decoding step is many small operations, so lanes would wait for each other's Python: one lane, large passes
-        return self._spread(run, passes, len(queries), lanes=1)
+        return self._spread(run, passes, len(prompts), lanes=1)
 
     def _slots_of(self, memories: Sequence[Memory | None], lengths: Sequence[int], rows: int) -> list[_Slot]:
         """Rows of the same memory together, at most `rows` of similar length in one slot."""

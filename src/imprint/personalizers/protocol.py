@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from imprint.base.examples import Interaction
 from imprint.base.loss import RowLoss
 
+Histories = Mapping[str, Sequence[Interaction]]
+"""Interactions by user_id, each user's in time order."""
+
 
 class Question(NamedTuple):
-    """A query and who asks it."""
+    """A query, who asks it, and its place in the user's history; without one it comes after everything known."""
 
     user_id: str
     query: str
+    order: int | None = None
+
+
+def question_of(row: Interaction) -> Question:
+    """What may be seen of an interaction before it is answered: all but its response."""
+    return Question(row.user_id, row.query, row.order)
 
 
 class Personalizer(Protocol):
-    """A method. Its answers for one user do not depend on which other users are in the batch."""
+    """A method. Its answers for one user do not depend on which other users are in the batch.
+
+    An answer depends on the query and on interactions before it in the user's history, never on its own response or on
+    anything later, whatever the method was fitted on.
+    """
 
     name: str
+
+    def fit(self, histories: Histories) -> None:
+        """Know these users by these interactions; a user known before is known by the new ones alone."""
+        ...
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response, in order."""
@@ -27,4 +44,11 @@ class Personalizer(Protocol):
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order."""
+        ...
+
+    def forget(self, user_id: str) -> tuple[str, ...]:
+        """Remove what the method keeps of a user; returns, in words, where traces may be left (nowhere: empty).
+
+        A user it does not know is forgotten already.
+        """
         ...

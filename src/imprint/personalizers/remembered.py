@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imprint.base.examples import Interaction
+from imprint.base.examples import Example, Interaction, fingerprint_of_examples
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
+from imprint.errors import StoreError, UnknownUserError
 from imprint.memory.store import MemoryStore
-from imprint.personalizers.protocol import Question
+from imprint.personalizers.protocol import Histories, Question
 
 if TYPE_CHECKING:
     from imprint.memory.weights import Memory
@@ -26,22 +27,57 @@ class Remembered:
         from imprint.memory.serve import Server
 
         self.name = name
-        self._base, self._store = base, store
+        self.base = base
+        self._store = store
+        self._forgotten: set[str] = set()
         self._server = Server(base, slots)
+
+    def fit(self, histories: Histories) -> None:
+        """Check that each user's memory was trained on these very interactions: training itself is `inject`'s.
+
+        `StoreError` where it was trained on others, say on a test row; `UnknownUserError` where there is none.
+        """
+        from imprint.memory.weights import cut_into_episodes
+
+        for user_id, rows in histories.items():
+            memory = self._memories([user_id])[0]
+            parts = cut_into_episodes(self.base.encoder.examples(rows), len(memory.episodes))
+            if [fingerprint_of_examples(part) for part in parts] != [one.row_fingerprint for one in memory.episodes]:
+                raise StoreError(
+                    f"memory of {user_id} in {self._store.directory} was not trained on the {len(rows)} interactions "
+                    "it was fitted on, so it may know what it should not. Next: run the inject stage on them."
+                )
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response under its own user's memory, in order."""
-        return self.score_as([row.user_id for row in rows], rows)
+        return self.score_examples(self.base.encoder.examples(rows))
 
     def score_as(self, user_ids: Sequence[str], rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response under the memory of the user beside it: what specificity is made of."""
-        return self._server.score(self._memories(user_ids), self._base.encoder.examples(rows))
+        return self._server.score(self._memories(user_ids), self.base.encoder.examples(rows))
+
+    def score_examples(self, examples: Sequence[Example]) -> list[RowLoss]:
+        """Loss of every example's response under its own user's memory, whatever its prompt holds."""
+        return self._server.score(self._memories([example.user_id for example in examples]), examples)
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order, each by its own user's memory."""
-        memories = self._memories([question.user_id for question in questions])
-        return self._server.respond(memories, [question.query for question in questions], max_new_tokens)
+        prompts = [self.base.encoder.prompt(question.query)[0] for question in questions]
+        return self.complete([question.user_id for question in questions], prompts, max_new_tokens)
+
+    def complete(self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[str]:
+        """The continuation of each prompt under the memory of the user beside it."""
+        return self._server.complete(self._memories(user_ids), prompts, max_new_tokens)
+
+    def forget(self, user_id: str) -> tuple[str, ...]:
+        """The user is not answered any more. Their bytes leave the disk when the store is rewritten."""
+        known = user_id in self._store and user_id not in self._forgotten
+        self._forgotten.add(user_id)
+        return (f"memory store {self._store.directory}: holds the user's factors until rewritten",) if known else ()
 
     def _memories(self, user_ids: Sequence[str]) -> list[Memory]:
+        unknown = next((user_id for user_id in user_ids if user_id in self._forgotten), None)
+        if unknown is not None:
+            raise UnknownUserError(unknown, f"method {self.name}, which has forgotten them")
         loaded = {user_id: self._store.load(user_id) for user_id in dict.fromkeys(user_ids)}
         return [loaded[user_id] for user_id in user_ids]

@@ -115,7 +115,8 @@ def answer(
     return [
         {
             "line": request.line,
-            **request.question._asdict(),
+            "user_id": request.question.user_id,
+            "query": request.question.query,
             "answered_by": request.answered_by,
             "response": texts[request.line],
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imprint.base.examples import Interaction
+from imprint.base.examples import Example, Interaction
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
-from imprint.personalizers.protocol import Question
+from imprint.personalizers.protocol import Histories, Question
 
 
 class Unpersonalised:
@@ -18,14 +18,30 @@ class Unpersonalised:
         from imprint.memory.serve import Server
 
         self.name = name
-        self._base = base
+        self.base = base
         self._server = Server(base, slots)
+
+    def fit(self, histories: Histories) -> None:
+        """Nothing: no user is known."""
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response, in order."""
-        return self._server.score([None] * len(rows), self._base.encoder.examples(rows))
+        return self.score_examples(self.base.encoder.examples(rows))
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order."""
-        queries = [question.query for question in questions]
-        return self._server.respond([None] * len(queries), queries, max_new_tokens)
+        prompts = [self.base.encoder.prompt(question.query)[0] for question in questions]
+        return self.complete([question.user_id for question in questions], prompts, max_new_tokens)
+
+    def score_examples(self, examples: Sequence[Example]) -> list[RowLoss]:
+        """Loss of every example's response, whatever its prompt holds."""
+        return self._server.score([None] * len(examples), examples)
+
+    def complete(self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[str]:
+        """The model's continuation of each prompt; whose it is makes no difference."""
+        return self._server.complete([None] * len(user_ids), prompts, max_new_tokens)
+
+    def forget(self, user_id: str) -> tuple[str, ...]:
+        """Nothing is kept of a user, but a model trained on the corpus may have been trained on their rows."""
+        record = self.base.record
+        return (f"{self.name} model {record.fingerprint}: trained on the corpus",) if record.training else ()

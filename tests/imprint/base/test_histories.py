@@ -23,12 +23,16 @@ def table():
             "query": "q",
             "response": f"r{order}",
             "persona": ["likes tea"] if user == "u3" else None,
+            "order": order,
+            "attributes": [("item", f"i{order}")] if user == "u3" else None,
             "split": split,
         }
         for user in ("u1", "u2", "u3", "u4")
         for order, split in enumerate(["train", "train", "train", "validation", "test", "test"])
     ]
-    return pads.InMemoryDataset(pa.Table.from_pylist(rows))
+    texts = [(name, pa.string()) for name in ("user_id", "record_id", "query", "response", "split")]
+    kinds = {"persona": pa.list_(pa.string()), "order": pa.int64(), "attributes": pa.map_(pa.string(), pa.string())}
+    return pads.InMemoryDataset(pa.Table.from_pylist(rows, schema=pa.schema([*texts, *kinds.items()])))
 
 
 def test_a_users_rows_are_theirs_alone_of_the_splits_asked_for_and_in_order(table):
@@ -39,6 +43,9 @@ def test_a_users_rows_are_theirs_alone_of_the_splits_asked_for_and_in_order(tabl
         assert {row.user_id for row in rows} == {user_id}
         assert [row.record_id for row in rows] == [f"{user_id}-{order}" for order in range(4)]
     assert histories["u3"][0].persona == ("likes tea",)
+    assert [row.order for row in histories["u3"]] == [0, 1, 2, 3]
+    assert histories["u3"][2].attributes == (("item", "i2"),)
+    assert histories["u1"][2].attributes == ()
 
 
 def test_who_is_on_disk_and_not_in_the_index_is_not_read(table):

@@ -1,0 +1,101 @@
+"""Invariants that every method has to keep, as functions that find a breach; the tests show each one a cheat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toys import invented_rows
+
+from imprint.personalizers.protocol import question_of
+
+USERS = ("ann", "bob", "cleo")
+KNOWN = 10
+"""Interactions of each user that a method is fitted on; the next ones are asked."""
+
+
+def histories():
+    """What each user said and was asked, up to the interactions that `asked_rows` asks for."""
+    return {user: invented_rows(user, KNOWN) for user in USERS}
+
+
+def asked_rows(count=3):
+    """Later interactions of every user, users mixed."""
+    by_user = [invented_rows(user, count, seed=1, first=KNOWN) for user in USERS]
+    return [row for together in zip(*by_user, strict=True) for row in together]
+
+
+def answers(method, rows):
+    """What a method makes of rows: nats and texts."""
+    nats = [scored.nats for scored in method.score(rows)]
+    return nats, method.respond([question_of(row) for row in rows], 6)
+
+
+def planted(rows):
+    """The rows themselves, and answers after them, that nothing asked of `rows` may be answered with."""
+    later = [replace(row, record_id=f"{row.record_id}-later", order=row.order + 100) for row in rows]
+    return [*rows, *later]
+
+
+def sees_the_future(make):
+    """Whether a method made by `make` answers otherwise once it was fitted on the asked rows and on later ones."""
+    rows = asked_rows()
+    blind, offered = make(), make()
+    blind.fit(histories())
+    offered.fit(
+        {user: [*past, *planted(row for row in rows if row.user_id == user)] for user, past in histories().items()}
+    )
+    # each place is asked alone: what is between an early and a late question is past to the late one
+    first = [row for row in rows if row.order == KNOWN]
+    return not same(answers(blind, first), answers(offered, first))
+
+
+def sees_its_company(make):
+    """Whether an answer depends on which other rows are in the batch."""
+    rows = asked_rows()
+    method = make()
+    method.fit(histories())
+    nats, texts = answers(method, rows)
+    alone = [answers(method, [row]) for row in rows]
+    return not same((nats, texts), ([one[0][0] for one in alone], [one[1][0] for one in alone]))
+
+
+def sees_its_response(make):
+    """Whether the score of a response depends on words of it beyond those that are scored.
+
+    A response is scored up to a number of tokens. Two that differ only after that are one to an honest method; one that
+    looks at the response for what to put before it tells them apart.
+    """
+    method = make()
+    method.fit(histories())
+    ends = [
+        [replace(row, response=f"{'river ' * 40}{end} " * 3) for row in asked_rows(1)] for end in ("silver", "window")
+    ]
+    return not close(*([scored.nats for scored in method.score(rows)] for rows in ends))
+
+
+def forgets(make):
+    """Whether a forgotten user is unknown and nobody else's answers change."""
+    from imprint.errors import UnknownUserError
+
+    rows = asked_rows()
+    method = make()
+    method.fit(histories())
+    others = [row for row in rows if row.user_id != "ann"]
+    before = answers(method, others)
+    method.forget("ann")
+    method.forget("ann")
+    if not same(answers(method, others), before):
+        return False
+    try:
+        method.score([row for row in rows if row.user_id == "ann"])
+    except UnknownUserError:
+        return True
+    return False
+
+
+def same(one, other):
+    return close(one[0], other[0]) and one[1] == other[1]
+
+
+def close(one, other):
+    return all(abs(a - b) <= 1e-4 * abs(a) for a, b in zip(one, other, strict=True))
