@@ -1,0 +1,84 @@
+"""Texts as vectors: any Hugging Face encoder by path, or the base model's own hidden states, pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imprint.base.load import BaseModelInUse, fingerprint_of_model
+from imprint.errors import BaseModelError
+from imprint.personalizers.settings import EncoderSettings
+from imprint.provenance import fingerprint
+
+AT_ONCE = 64
+"""Texts in one pass."""
+
+
+class TextEncoder(nn.Module):
+    """[texts] → [texts, width]. Its weights are frozen; a `trainable` copy is not."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, settings: EncoderSettings, own: bool, name: str) -> None:
+        """`own` says that `model` is a base model's backbone; `name` is a fingerprint of weights and tokenizer."""
+        super().__init__()
+        self.model = model
+        self._tokenizer, self._settings, self._own = tokenizer, settings, own
+        self.fingerprint = fingerprint(name, settings)
+        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def trainable(self) -> TextEncoder:
+        """A copy whose weights may be trained."""
+        copy = TextEncoder(deepcopy(self.model), self._tokenizer, self._settings, self._own, self.fingerprint)
+        return copy.requires_grad_(True)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of texts, differentiable in the weights."""
+        rows = [self._ids(text) for text in texts]
+        width, device = max(map(len, rows)), next(self.model.parameters()).device
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        states = self.model(input_ids=ids, attention_mask=real).last_hidden_state
+        if self._settings.pooling == "first":
+            pooled = states[:, 0]
+        else:
+            pooled = (states * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
+        return nn.functional.normalize(pooled, dim=-1) if self._settings.normalise else pooled
+
+    def queries(self, queries: Sequence[str]) -> Tensor:
+        """Vectors of queries, with the prefix that the encoder expects."""
+        return self([self._settings.query_prefix + query for query in queries])
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of many texts, [texts, width], without gradients."""
+        parts = [self(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.width)
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self._tokenizer(text, add_special_tokens=not self._own, verbose=False)["input_ids"]
+        return list(ids[: self._settings.max_tokens]) or [int(self._tokenizer.eos_token_id)]
+
+
+def text_encoder(base: BaseModelInUse, settings: EncoderSettings) -> TextEncoder:
+    """The frozen encoder that the settings name; `BaseModelError` where it cannot be loaded."""
+    if settings.path is None:
+        backbone = base.model.get_submodule(base.model.base_model_prefix)  # type: ignore[arg-type]
+        return TextEncoder(backbone, base.encoder.tokenizer, settings, True, base.record.fingerprint)
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        model = AutoModel.from_pretrained(
+            settings.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(settings.path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"encoder.path: {settings.path!r} cannot be loaded as a Hugging Face encoder with safetensors weights and "
+            f"tokenizer ({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or null for the "
+            "base model's own hidden states."
+        ) from error
+    model = model.to(next(base.model.parameters()).device).eval().requires_grad_(False)
+    return TextEncoder(model, tokenizer, settings, False, fingerprint_of_model(model, tokenizer))

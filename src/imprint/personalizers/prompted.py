@@ -1,0 +1,53 @@
+"""Methods that put history before the query: `recent_history`, `retrieval`, and `memory+retrieval`.
+
+The model that answers stays what it is: the pooled model, or with a memory method each user's own memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imprint.base.examples import Interaction
+from imprint.base.loss import RowLoss
+from imprint.personalizers.choosers import Chooser
+from imprint.personalizers.past import Past
+from imprint.personalizers.prompts import Prompts
+from imprint.personalizers.protocol import Histories, Question, question_of
+from imprint.personalizers.remembered import Remembered
+from imprint.personalizers.unpersonalised import Unpersonalised
+
+
+class Prompted:
+    """A model or users' memories, shown some earlier interactions before each query."""
+
+    def __init__(self, name: str, model: Unpersonalised | Remembered, chooser: Chooser, budget: int) -> None:
+        """`budget` is in tokens of history."""
+        self.name = name
+        self._model, self._chooser = model, chooser
+        self._prompts = Prompts(model.base, budget)
+        self._past = Past(name)
+
+    def fit(self, histories: Histories) -> None:
+        """Keep these histories; users' memories, where it has any, must have been trained on them."""
+        self._model.fit(histories)
+        for user_id in histories:
+            self._chooser.forget(user_id)
+        self._past.keep(histories)
+
+    def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
+        """Loss of every row's response, in order."""
+        return self._model.score_examples([self._prompts.example(row, self._shown(question_of(row))) for row in rows])
+
+    def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
+        """One response a question, in order."""
+        prompts = [self._prompts.prompt(question.query, self._shown(question)) for question in questions]
+        return self._model.complete([question.user_id for question in questions], prompts, max_new_tokens)
+
+    def forget(self, user_id: str) -> tuple[str, ...]:
+        """Drop the user's history and its index; what the answering model keeps is named by it."""
+        self._past.forget(user_id)
+        self._chooser.forget(user_id)
+        return self._model.forget(user_id)
+
+    def _shown(self, question: Question) -> list[Interaction]:
+        return self._chooser.choose(question, self._past.before(question))

@@ -1,0 +1,59 @@
+"""History before a query, in the form that the base knows (docs/decisions/0002): more turns of the same kind.
+
+[bos] query_1 <eos> response_1 <eos> … query_n <eos> response_n <eos> query <eos> response <eos>
+└ at most `budget` tokens of it; a longer history keeps its end ┘   └ as without history
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from imprint.base.examples import Example, Interaction
+from imprint.base.load import BaseModelInUse
+from imprint.errors import SettingsError
+
+
+class Prompts:
+    """Prompts with history for one base."""
+
+    def __init__(self, base: BaseModelInUse, budget: int) -> None:
+        """`budget` is in tokens; `SettingsError` where the base has no positions for them."""
+        self._encoder, self._budget = base.encoder, budget
+        self._begin = 0 if base.encoder.tokenizer.bos_token_id is None else 1
+        room = room_for_history(base)
+        if room is not None and budget > room:
+            raise SettingsError(
+                f"budget_tokens: {budget} tokens of history, but the base model's learned positions leave {max(0, room)} "
+                "beside base.max_query_tokens and base.max_response_tokens. Next: lower one of the three."
+            )
+
+    def example(self, row: Interaction, shown: Sequence[Interaction]) -> Example:
+        """The row with `shown` before its query, the last of them nearest; the response is as it would be without."""
+        plain = self._encoder.example(row)
+        history, cut = self.history(shown)
+        ids = (*plain.input_ids[: self._begin], *history, *plain.input_ids[self._begin :])
+        start = plain.response_start + len(history)
+        return replace(plain, input_ids=ids, response_start=start, truncated=plain.truncated or cut)
+
+    def prompt(self, query: str, shown: Sequence[Interaction]) -> tuple[int, ...]:
+        """Token ids up to where the response starts."""
+        plain = self._encoder.prompt(query)[0]
+        return (*plain[: self._begin], *self.history(shown)[0], *plain[self._begin :])
+
+    def history(self, shown: Sequence[Interaction]) -> tuple[tuple[int, ...], bool]:
+        """Token ids of these interactions in their order, and whether the first of them were cut."""
+        ids: tuple[int, ...] = ()
+        for row in reversed(shown):  # what does not fit is never even encoded
+            if len(ids) >= self._budget:
+                return ids[-self._budget :], True
+            ids = (*self._encoder.example(row).input_ids[self._begin :], *ids)
+        return ids[-self._budget :], len(ids) > self._budget
+
+
+def room_for_history(base: BaseModelInUse) -> int | None:
+    """Positions left beside the longest query and response, or None where positions are relative (rotary)."""
+    if any("rotary" in name for name, _ in base.model.named_modules()):
+        return None
+    positions = int(base.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+    return positions - base.encoder.max_query_tokens - base.encoder.max_response_tokens - 3

@@ -1,0 +1,240 @@
+"""History before the query: which interactions, in which form, within which budget, and nothing else."""
+
+from dataclasses import replace
+
+import methods
+import pytest
+import torch
+from toys import in_use, invented_rows, score_alone, tiny_model
+
+from imprint.base.examples import Interaction
+from imprint.base.load import BaseModelInUse
+from imprint.errors import BaseModelError, SettingsError
+from imprint.memory.config import MemoryConfig
+from imprint.memory.store import MemoryStore, write_store
+from imprint.memory.trainer import train_memory
+from imprint.memory.weights import remembering
+from imprint.personalizers.choosers import ByMeaning, ByWords, Latest, retriever
+from imprint.personalizers.encoders import text_encoder
+from imprint.personalizers.prompted import Prompted
+from imprint.personalizers.prompts import Prompts, room_for_history
+from imprint.personalizers.protocol import Question, question_of
+from imprint.personalizers.remembered import Remembered
+from imprint.personalizers.settings import EncoderSettings, RetrievalSettings
+from imprint.personalizers.unpersonalised import Unpersonalised
+
+CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=3)
+DENSE = RetrievalSettings(by="dense", items=2)
+
+
+def recent(base):
+    return Prompted("recent_history", Unpersonalised("pooled", base, 2), Latest(), 30)
+
+
+def by_words(base):
+    return Prompted("retrieval", Unpersonalised("pooled", base, 2), ByWords(3), 30)
+
+
+def by_meaning(base):
+    return Prompted("retrieval", Unpersonalised("pooled", base, 2), retriever(base, DENSE), 30)
+
+
+@pytest.mark.parametrize("made", [recent, by_words, by_meaning])
+def test_no_breach(base, made):
+    def make():
+        return made(base)
+
+    assert not methods.sees_the_future(make)
+    assert not methods.sees_its_response(make)
+    assert not methods.sees_its_company(make)
+    assert methods.forgets(make)
+
+
+@pytest.mark.parametrize("made", [recent, by_words, by_meaning])
+def test_history_changes_the_answer(llama, made):
+    """Otherwise the test above would praise methods that show nothing."""
+    method, rows = made(llama), methods.asked_rows()
+    method.fit(methods.histories())
+
+    assert not methods.same(methods.answers(method, rows), methods.answers(Unpersonalised("pooled", llama, 2), rows))
+
+
+def test_the_prompt_is_turns_in_the_bases_own_form(llama):
+    """What is scored is the example with turns before it, one of them alone being what `Encoder.example` makes."""
+    rows = invented_rows("ann", 3)
+    encoder, eos = llama.encoder, llama.encoder.tokenizer.eos_token_id
+
+    example = Prompts(llama, 200).example(rows[2], rows[:2])
+
+    turns = [text for row in rows for text in (row.query, row.response)]
+    ids = [encoder.tokenizer.bos_token_id]
+    for text in turns:
+        ids += [*encoder.tokenizer(text)["input_ids"], eos]
+    assert example.input_ids == tuple(ids)
+    assert example.input_ids[example.response_start :] == encoder.example(rows[2]).input_ids[-example.response_tokens :]
+    assert not example.truncated
+    assert Prompts(llama, 200).prompt(rows[2].query, rows[:2]) == example.input_ids[: example.response_start]
+
+
+def test_a_history_beyond_its_budget_keeps_its_end_and_the_query_is_never_cut_for_it(llama):
+    rows = invented_rows("ann", 20)
+    whole = Prompts(llama, 10_000).history(rows[:-1])[0]
+
+    for budget in (1, 7, 40):
+        example = Prompts(llama, budget).example(rows[-1], rows[:-1])
+        plain = llama.encoder.example(rows[-1])
+        assert example.input_ids == (plain.input_ids[0], *whole[-budget:], *plain.input_ids[1:])
+        assert example.truncated
+    assert Prompts(llama, 9).example(rows[0], []) == llama.encoder.example(rows[0])
+
+
+def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
+    gpt2, llama = (in_use(tiny_model(family, tokenizer), tokenizer) for family in ("gpt2", "llama"))
+    assert room_for_history(gpt2) == 128 - 24 - 24 - 3
+    assert room_for_history(llama) is None
+    Prompts(gpt2, 77)
+    with pytest.raises(SettingsError, match="budget_tokens: 78 .* leave 77"):
+        Prompts(gpt2, 78)
+
+
+def row(place, query, response):
+    return Interaction("ann", f"r{place}", query, response, order=place)
+
+
+ROWS = [
+    row(0, "green tea", "river"),
+    row(1, "music", "the green window"),
+    row(2, "", ""),
+    row(3, "paper engine", "green green paper"),
+    row(4, "cloud", "music"),
+]
+
+
+def test_bm25_puts_the_best_match_last_and_rare_words_before_common_ones():
+    def chosen(query, items):
+        return [one.record_id for one in ByWords(items).choose(Question("ann", query), ROWS)]
+
+    assert chosen("PAPER!", 1) == ["r3"]
+    assert chosen("tea green", 1) == ["r0"]  # "tea" is rarer than "green"
+    assert chosen("music", 2)[-1] in ("r1", "r4")
+    assert set(chosen("music", 2)) == {"r1", "r4"}
+    assert chosen("nowhere", 2) == chosen("", 2) == ["r3", "r4"]  # nothing matches: the latest
+    assert len(chosen("green", 9)) == len(ROWS)
+    assert ByWords(2).choose(Question("ann", "green"), []) == []
+    assert ByWords(2).choose(Question("ann", "green"), ROWS[2:3]) == ROWS[2:3]
+
+
+def test_an_index_is_of_what_precedes_the_question_and_of_the_last_fit(llama):
+    chooser = ByWords(1)
+    assert chooser.choose(Question("ann", "green paper"), ROWS)[0].record_id == "r3"
+    assert chooser.choose(Question("ann", "green paper"), ROWS[:2])[0].record_id in ("r0", "r1")
+    method = Prompted("retrieval", Unpersonalised("pooled", llama, 2), ByWords(1), 30)
+    asked = Interaction("ann", "r9", "apple", "stone", order=9)
+    method.fit({"ann": [row(0, "apple", "river"), row(1, "cloud", "music")]})
+    method.score([asked])
+    method.fit({"ann": [row(0, "cloud", "music"), row(1, "apple", "silver")]})
+    fresh = Prompted("retrieval", Unpersonalised("pooled", llama, 2), ByWords(1), 30)
+    fresh.fit({"ann": [row(0, "cloud", "music"), row(1, "apple", "silver")]})
+    assert method.score([asked]) == fresh.score([asked])
+
+
+def test_dense_retrieval_takes_the_nearest_vectors(llama):
+    encoder = text_encoder(llama, EncoderSettings())
+    chosen = ByMeaning(2, encoder).choose(Question("ann", "green tea"), ROWS)
+
+    vectors = encoder.embed([f"{one.query} {one.response}" for one in ROWS])
+    nearness = vectors @ encoder.embed(["green tea"])[0]
+    assert [one.record_id for one in chosen] == [f"r{place}" for place in nearness.argsort()[-2:].tolist()]
+    assert ByMeaning(2, encoder).choose(Question("ann", "green tea"), []) == []
+
+
+@pytest.fixture(scope="session")
+def saved_encoder(tokenizer, tmp_path_factory):
+    """A BERT of random weights in Hugging Face's own layout."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_any_hugging_face_encoder_by_path_whatever_else_is_in_the_batch(llama, saved_encoder, pooling):
+    encoder = text_encoder(llama, EncoderSettings(path=saved_encoder, pooling=pooling))
+    texts = ["apple", "river stone cloud green quiet table", ""]
+
+    together = encoder.embed(texts)
+
+    assert together.shape == (3, 16)
+    assert torch.allclose(together.norm(dim=1), torch.ones(3))
+    for text, vector in zip(texts, together, strict=True):
+        assert torch.allclose(encoder.embed([text])[0], vector, atol=1e-6)
+    states = encoder.model(torch.tensor([encoder._tokenizer("apple")["input_ids"]])).last_hidden_state[0]
+    plain = states.mean(0) if pooling == "mean" else states[0]
+    assert torch.allclose(together[0], plain / plain.norm(), atol=1e-6)
+    assert not any(weight.requires_grad for weight in encoder.parameters())
+
+
+def test_a_prefix_is_for_queries_alone_and_long_texts_are_cut(llama):
+    plain = text_encoder(llama, EncoderSettings(normalise=False))
+    prefixed = text_encoder(llama, EncoderSettings(normalise=False, query_prefix="find: ", max_tokens=3))
+
+    assert torch.equal(plain.queries(["apple"]), plain.embed(["apple"]))
+    assert torch.equal(prefixed.queries(["x"]), prefixed.embed(["find: x"]))
+    assert torch.allclose(prefixed.embed(["apple river stone cloud"]), prefixed.embed(["apple river stone window"]))
+    assert plain.fingerprint != prefixed.fingerprint
+
+
+def test_an_encoder_that_is_not_there_names_the_setting(llama, tmp_path):
+    with pytest.raises(BaseModelError, match=r"encoder\.path: .*nowhere"):
+        text_encoder(llama, EncoderSettings(path=str(tmp_path / "nowhere")))
+
+
+def test_memory_and_retrieval_is_the_users_memory_with_history_before_the_query(llama, tmp_path):
+    memories = {
+        user: train_memory(llama, user, llama.encoder.examples(rows), CONFIG, 1).memory
+        for user, rows in methods.histories().items()
+    }
+    write_store(tmp_path / "store", {0: list(memories.values())}, {})
+    store = MemoryStore(tmp_path / "store")
+
+    def make() -> Prompted:
+        return Prompted("memory+retrieval", Remembered("memory", llama, store, 2), ByWords(2), 30)
+
+    method, rows = make(), methods.asked_rows(2)
+    method.fit(methods.histories())
+    scored = method.score(rows)
+
+    for user, past in methods.histories().items():
+        mine = [place for place, one in enumerate(rows) if one.user_id == user]
+        shown = [ByWords(2).choose(question_of(rows[place]), past) for place in mine]
+        examples = [Prompts(llama, 30).example(rows[place], some) for place, some in zip(mine, shown, strict=True)]
+        with remembering(llama, memories[user]):
+            alone = score_alone(llama.model, examples)
+        assert [scored[place].nats for place in mine] == pytest.approx([one.nats for one in alone], rel=1e-5)
+    assert not methods.sees_its_response(make)
+    assert not methods.sees_its_company(make)
+    assert methods.forgets(make)
+
+
+def test_a_cheat_that_retrieves_from_everything_is_caught(llama):
+    class FromEverything(ByWords):
+        def choose(self, question, earlier):
+            self.everything = [*getattr(self, "everything", []), *earlier]
+            return super().choose(question, self.everything)
+
+    def make() -> Prompted:
+        return Prompted("retrieval", Unpersonalised("pooled", llama, 2), FromEverything(3), 30)
+
+    assert methods.sees_its_company(make)
+
+
+def test_an_empty_history_is_no_history(llama: BaseModelInUse):
+    rows = [replace(one, user_id="eve") for one in methods.asked_rows(1)]
+    method = by_words(llama)
+    method.fit({"eve": []})
+
+    assert methods.same(methods.answers(method, rows), methods.answers(Unpersonalised("pooled", llama, 2), rows))
