@@ -42,10 +42,11 @@ class TextEncoder(nn.Module):
         real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         states = self.model(input_ids=ids, attention_mask=real).last_hidden_state
         if self._settings.pooling == "first":
-            pooled = states[:, 0]
+            pooled: Tensor = states[:, 0]
         else:
             pooled = (states * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
-        return nn.functional.normalize(pooled, dim=-1) if self._settings.normalise else pooled
+        unit: Tensor = nn.functional.normalize(pooled, dim=-1)
+        return unit if self._settings.normalise else pooled
 
     def queries(self, queries: Sequence[str]) -> Tensor:
         """Vectors of queries, with the prefix that the encoder expects."""
@@ -77,8 +78,8 @@ def text_encoder(base: BaseModelInUse, settings: EncoderSettings) -> TextEncoder
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"encoder.path: {settings.path!r} cannot be loaded as a Hugging Face encoder with safetensors weights and "
-            f"tokenizer ({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or null for the "
-            "base model's own hidden states."
+            f"tokenizer ({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or null for "
+            "the base model's own hidden states."
         ) from error
     model = model.to(next(base.model.parameters()).device).eval().requires_grad_(False)
     return TextEncoder(model, tokenizer, settings, False, fingerprint_of_model(model, tokenizer))

@@ -24,7 +24,7 @@ class Prompts:
         room = room_for_history(base)
         if room is not None and budget > room:
             raise SettingsError(
-                f"budget_tokens: {budget} tokens of history, but the base model's learned positions leave {max(0, room)} "
+                f"budget_tokens: {budget} tokens of history, but the base has positions for {max(0, room)} "
                 "beside base.max_query_tokens and base.max_response_tokens. Next: lower one of the three."
             )
 

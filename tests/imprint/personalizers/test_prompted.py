@@ -93,7 +93,7 @@ def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
     assert room_for_history(gpt2) == 128 - 24 - 24 - 3
     assert room_for_history(llama) is None
     Prompts(gpt2, 77)
-    with pytest.raises(SettingsError, match="budget_tokens: 78 .* leave 77"):
+    with pytest.raises(SettingsError, match=r"budget_tokens: 78 .* positions for 77"):
         Prompts(gpt2, 78)
 
 
