@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toys import invented_rows
+from toys import in_use, invented_rows, score_alone, tiny_model
 
+from imprint.base.fit import fit
+from imprint.base.loss import mean_loss
+from imprint.base.settings import FitSettings
 from imprint.personalizers.protocol import question_of
 
 USERS = ("ann", "bob", "cleo")
@@ -99,3 +102,34 @@ def same(one, other):
 
 def close(one, other):
     return all(abs(a - b) <= 1e-4 * abs(a) for a, b in zip(one, other, strict=True))
+
+
+EIGHT = ("apple", "river", "stone", "cloud", "green", "quiet", "table", "window")
+
+
+def one_word(user, word, count, first=0):
+    """Interactions of a user who only ever says one word, twice."""
+    return [replace(row, response=f"{word} {word}") for row in invented_rows(user, count, first=first)]
+
+
+def repeating_base(tokenizer):
+    """A small model that was taught to repeat what it is told first: one that soft tokens can tell something."""
+    base = in_use(tiny_model("llama", tokenizer), tokenizer)
+    rows = [
+        replace(row, query=f"{word} {row.query}") for word in EIGHT for row in one_word(f"of {word}", word, 12, first=0)
+    ]
+    base.model.requires_grad_(True)
+    settings = FitSettings(learning_rate=1e-2, epochs=12, batch_rows=16)
+    fit(base.model, base.model.parameters(), base.encoder.examples(rows), settings, 0)
+    base.model.requires_grad_(False)
+    return in_use(base.model, tokenizer)
+
+
+def losses_of_new_users(method, base):
+    """Loss of two new one-word users known by their own histories, by each other's, and under the base alone."""
+    new = {"new-apple": one_word("new-apple", "apple", 6), "new-stone": one_word("new-stone", "stone", 6)}
+    asked = [*one_word("new-apple", "apple", 4, 6), *one_word("new-stone", "stone", 4, 6)]
+    method.fit(new)
+    own = mean_loss(method.score(asked))
+    method.fit({"new-apple": new["new-stone"], "new-stone": new["new-apple"]})
+    return own, mean_loss(method.score(asked)), mean_loss(score_alone(base.model, base.encoder.examples(asked)))

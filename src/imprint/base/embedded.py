@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -120,7 +121,7 @@ def train_embedded(
         seed_for(seed, "base", "order"),
         on_step,
         checkpoint=checkpoint,
-        mean_nats=packed,
+        loss_of=partial(packed, model),
     )
     done = {"rows": len(rows), "training_tokens": fitted.tokens, "steps": fitted.steps, "final_loss": fitted.final_loss}
     return model, tokenizer, {**done, "seconds": round(fitted.seconds, 1)}

@@ -1,4 +1,4 @@
-"""The training loop of one set of weights: any weights of any model, on any list of examples.
+"""The training loop of one set of weights: any weights of any model, on any list of examples, by any loss.
 
 The embedded base and the pooled LoRA come through here, and a memory where plain PEFT trains it (`memory/trainer.py`,
 the oracle). Many users' memories are trained together by `memory/fleet.py`, which is held against this loop and takes
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from imprint.base.allocator import keep_freed_memory
 from imprint.base.checkpoint import Checkpoint, Done
@@ -31,8 +31,16 @@ SORT_WINDOW = 16
 """Batches shuffled together, then sorted by length: less padding, still a random order."""
 
 
-MeanNats = Callable[["nn.Module", Sequence[Example]], "torch.Tensor"]
-"""The loss of a step: nats per response token over rows, differentiable."""
+class Readable(Protocol):
+    """What can be trained on: anything that a number of tokens is read for."""
+
+    @property
+    def input_ids(self) -> Sequence[Any]:
+        """What is read, one entry a token."""
+        ...
+
+
+Row = TypeVar("Row", bound=Readable)
 
 
 class Fitted(NamedTuple):
@@ -47,20 +55,21 @@ class Fitted(NamedTuple):
 def fit(
     model: nn.Module,
     weights: Iterable[torch.Tensor],
-    examples: Sequence[Example],
+    examples: Sequence[Row],
     settings: FitSettings,
     order_seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
     on_epoch: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
-    mean_nats: MeanNats | None = None,
+    loss_of: Callable[[Sequence[Row]], torch.Tensor] | None = None,
 ) -> Fitted:
     """Train `weights` of `model` in place with AdamW; everything else stays frozen.
 
     `on_step(step, steps)` is called after each step, for a progress bar; `on_epoch()` after each pass over the rows,
     and where it returns True training ends. No dropout is used, so that a memory is a function of its rows, its config
     and its seed. With a `checkpoint`, a training that was killed goes on where it was and ends with the same weights;
-    the caller removes it once they are kept. `mean_nats` is `padded` or `packed`, which find the same; padded if None.
+    the caller removes it once they are kept. `loss_of` gives the mean loss of some rows; without it rows are `Example`s
+    and it is theirs under `model`, `padded`.
     """
     import torch
 
@@ -73,9 +82,10 @@ def fit(
     plan = list(batches(examples, settings, order_seed))
     done = checkpoint.restore(weights, optimiser) if checkpoint else Done()
     before, started = done.seconds, time.perf_counter()
+    loss_of = loss_of if loss_of is not None else partial(padded, model)
     for chosen in plan[done.steps :]:
         share = share_of_peak(done.steps, len(plan), settings.warmup_share)
-        done.losses.append(_step(partial(mean_nats or padded, model, chosen), weights, optimiser, settings, share))
+        done.losses.append(_step(loss_of(chosen), weights, optimiser, settings, share))
         done.steps += 1
         done.tokens += sum(len(example.input_ids) for example in chosen)
         done.seconds = before + time.perf_counter() - started
@@ -106,18 +116,17 @@ def packed(model: nn.Module, rows: Sequence[Example]) -> torch.Tensor:
 
 
 def _step(
-    mean_nats: Callable[[], torch.Tensor],
+    loss: torch.Tensor,
     weights: Sequence[torch.Tensor],
     optimiser: torch.optim.Optimizer,
     settings: FitSettings,
     share: float,
 ) -> torch.Tensor:
-    """One update at `share` of the peak learning rate; returns the loss before it, nats per response token."""
+    """One update at `share` of the peak learning rate; returns `loss`, the one before it."""
     import torch
 
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * share
-    loss = mean_nats()
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
     optimiser.step()
@@ -130,7 +139,7 @@ def steps_per_epoch(rows: int, settings: FitSettings) -> int:
     return -(-rows // settings.batch_rows)
 
 
-def batches(examples: Sequence[Example], settings: FitSettings, order_seed: int) -> Iterator[list[Example]]:
+def batches(examples: Sequence[Row], settings: FitSettings, order_seed: int) -> Iterator[list[Row]]:
     """The rows of every step, in order: a fresh permutation an epoch, cut off at `max_tokens` where that is given."""
     import torch
 

@@ -80,7 +80,7 @@ class Server:
 
         def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, str]]:
             rows = [[prompts[place] for place in slot.places] for slot in group]
-            answers = _decode(lane, [slot.memory for slot in group], rows, max_new_tokens)
+            answers = decode(lane, [slot.memory for slot in group], rows, max_new_tokens)
             places = [place for slot in group for place in slot.places]
             texts = lane.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True)
             return [(place, text.strip()) for place, text in zip(places, texts, strict=True)]
@@ -145,7 +145,7 @@ def _nats(base: BaseModelInUse, memories: Sequence[Memory | None], rows: Sequenc
     return torch.zeros(len(batch.lengths), device=nats.device).index_add_(0, batch.row, nats).tolist()
 
 
-def _decode(
+def decode(
     base: BaseModelInUse,
     memories: Sequence[Memory | None],
     prompts: Sequence[Sequence[tuple[int, ...]]],

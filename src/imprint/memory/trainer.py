@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.examples import Example, collate, fingerprint_of_examples
-from imprint.base.fit import Fitted, MeanNats, fit, packed, padded
+from imprint.base.fit import Fitted, fit, packed, padded
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import nats_per_row
 from imprint.base.settings import FitSettings, PooledSettings
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 JUDGED_TOGETHER = 16
 """Validation rows in one forward pass."""
+
+
+LossOf = Callable[["nn.Module", Sequence[Example]], "Tensor"]
 
 
 class Trained(NamedTuple):
@@ -83,7 +86,7 @@ def train_everybody(
         epochs=settings.fit.epochs,
     )
     return _train(
-        base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint=checkpoint, mean_nats=packed
+        base, "everybody", examples, config, settings.fit, seed, on_step, checkpoint=checkpoint, loss_of=packed
     )
 
 
@@ -98,7 +101,7 @@ def _train(
     validation: Sequence[Example] = (),
     early_stopping: EarlyStopping | None = None,
     checkpoint: Checkpoint | None = None,
-    mean_nats: MeanNats = padded,
+    loss_of: LossOf = padded,
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
@@ -111,7 +114,7 @@ def _train(
             trained = _parameters(weights)
             watch = watch_over(validation, early_stopping)
             on_epoch = partial(_judged, watch, base.model, validation, trained)
-            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint, mean_nats))
+            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint, partial(loss_of, base.model)))
             if watch is not None:
                 watch.restore(trained)
             epochs = settings.epochs if watch is None else watch.best_epoch

@@ -42,21 +42,26 @@ class TextEncoder(nn.Module):
         real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         states = self.model(input_ids=ids, attention_mask=real).last_hidden_state
         if self._settings.pooling == "first":
-            pooled: Tensor = states[:, 0]
+            pooled = states[:, 0]
         else:
             pooled = (states * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)
-        unit: Tensor = nn.functional.normalize(pooled, dim=-1)
-        return unit if self._settings.normalise else pooled
+        vectors: Tensor = nn.functional.normalize(pooled, dim=-1) if self._settings.normalise else pooled
+        return vectors
 
     def queries(self, queries: Sequence[str]) -> Tensor:
         """Vectors of queries, with the prefix that the encoder expects."""
-        return self([self._settings.query_prefix + query for query in queries])
+        vectors: Tensor = self([self._settings.query_prefix + query for query in queries])
+        return vectors
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of many texts, [texts, width], without gradients."""
-        parts = [self(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
-        return torch.cat(parts) if parts else torch.zeros(0, self.width)
+        """Vectors of many texts, [texts, width], without gradients; in passes of texts of similar length."""
+        vectors = torch.zeros(len(texts), self.width, device=next(self.model.parameters()).device)
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for start in range(0, len(order), AT_ONCE):
+            places = order[start : start + AT_ONCE]
+            vectors[places] = self([texts[place] for place in places])
+        return vectors
 
     def _ids(self, text: str) -> list[int]:
         ids = self._tokenizer(text, add_special_tokens=not self._own, verbose=False)["input_ids"]

@@ -1,5 +1,7 @@
 """The one loss, and the training loop of one set of weights."""
 
+from functools import partial
+
 import pytest
 import torch
 from toys import in_use, invented_rows, score_alone, tiny_model
@@ -52,11 +54,11 @@ def test_training_lowers_the_loss_and_touches_only_the_given_weights(tokenizer):
 def test_packed_rows_train_what_padded_rows_train(family, tokenizer):
     """Every weight of the model, embeddings included: rows of 6 to 20 tokens, so that there is padding to leave out."""
 
-    def trained(mean_nats):
+    def trained(loss_of):
         base = in_use(tiny_model(family, tokenizer).requires_grad_(True), tokenizer)
         fitted = fit(
             base.model, base.model.parameters(), base.encoder.examples(invented_rows("u1", 24)), SETTINGS, 3,
-            mean_nats=mean_nats,
+            loss_of=partial(loss_of, base.model),
         )  # fmt: skip
         return fitted, dict(base.model.named_parameters())
 

@@ -1,0 +1,70 @@
+"""Vectors of users' interactions, one a piece, computed once and kept on disk, a file a user (methods, 3.7).
+
+A file is used only for the very texts it was made of, by the very encoder: its folder's name and its metadata say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from imprint.base.examples import Interaction
+from imprint.data.atomic import write_bytes
+from imprint.errors import UnknownUserError
+from imprint.personalizers.encoders import TextEncoder
+from imprint.personalizers.protocol import Histories
+from imprint.provenance import fingerprint, fingerprint_of_rows
+
+
+class HistoryEmbeddings:
+    """Half-precision vectors [interactions, width] by user, in time order."""
+
+    def __init__(self, encoder: TextEncoder, template: str, workspace: Path) -> None:
+        """Texts are `template` with `{query}` and `{response}` filled in; files lie in a folder of `workspace`."""
+        self._encoder, self._template = encoder, template
+        self._directory = workspace / f"histories-{fingerprint(encoder.fingerprint, template)}"
+        self._vectors: dict[str, Tensor] = {}
+
+    def keep(self, histories: Histories) -> None:
+        """Have the vectors of these users' interactions, from disk where they are there."""
+        for user_id, rows in histories.items():
+            texts = [self._template.format(query=row.query, response=row.response) for row in rows]
+            self._vectors[user_id] = self._kept(user_id, rows, texts)
+
+    def of(self, user_id: str) -> Tensor:
+        """The user's vectors, [interactions, width] fp32. `UnknownUserError` for a user without any kept."""
+        if user_id not in self._vectors:
+            raise UnknownUserError(user_id, "history embeddings")
+        return self._vectors[user_id].float()
+
+    def bytes_of(self, user_id: str) -> int:
+        """Bytes the user's vectors take."""
+        vectors = self._vectors[user_id]
+        return vectors.numel() * vectors.element_size()
+
+    def forget(self, user_id: str) -> None:
+        """Drop the user's vectors here and on disk."""
+        self._vectors.pop(user_id, None)
+        self._file(user_id).unlink(missing_ok=True)
+
+    def _kept(self, user_id: str, rows: Sequence[Interaction], texts: Sequence[str]) -> Tensor:
+        from safetensors import safe_open
+        from safetensors.torch import save
+
+        made_of = fingerprint_of_rows(f"{row.record_id}\x1f{text}" for row, text in zip(rows, texts, strict=True))
+        file = self._file(user_id)
+        if file.is_file():
+            with safe_open(file, framework="pt") as kept:
+                if (kept.metadata() or {}).get("rows") == made_of:
+                    found: Tensor = kept.get_tensor("vectors")
+                    return found
+        # a user's texts alone, never beside another's: rounding would make a vector depend on the company
+        vectors = self._encoder.embed(texts).to(torch.float16).cpu()
+        write_bytes(file, save({"vectors": vectors}, metadata={"rows": made_of}))
+        return vectors
+
+    def _file(self, user_id: str) -> Path:
+        return self._directory / f"{user_id}.safetensors"
