@@ -1,7 +1,8 @@
 """The method `persona_plug` (arXiv 2409.11901): two soft tokens tell one frozen model whom it answers.
 
 Nothing is trained for a user. A history is encoded once and kept; a new user costs one pass of the encoder, an erased
-one a deleted file. With `retrieved`, documents are shown as text too: X = [bos ; Emb(h_k) ; I ; P_u ; Emb(x_u) ; Emb(y)] (section 4.4).
+one a deleted file. With `retrieved`, documents are shown as text too, before the soft tokens (section 4.4):
+X = [bos ; Emb(h_k) ; I ; P_u ; Emb(x_u) ; Emb(y)].
 """
 
 from __future__ import annotations

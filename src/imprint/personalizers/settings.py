@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
+
+
+def _known_fields(text: str) -> str:
+    try:
+        filled = text.format(query="q", response="r")
+    except (KeyError, IndexError, ValueError) as error:
+        raise SettingsError(
+            f"history_text: {text!r} given; allowed are {{query}} and {{response}}. Next: write no other braces."
+        ) from error
+    if filled == text:
+        raise SettingsError(f"history_text: {text!r} has neither {{query}} nor {{response}}. Next: put one in.")
+    return text
+
+
+HistoryText = Annotated[str, AfterValidator(_known_fields)]
+"""A text with `{query}`, `{response}` or both in it."""
 
 
 class EncoderSettings(BaseModel):
@@ -51,7 +67,7 @@ class PlugSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="The frozen history encoder.")
-    history_text: str = Field(
+    history_text: HistoryText = Field(
         default="{query} {response}",
         description="What of an earlier interaction is encoded: {query}, {response}, or both.",
     )
@@ -68,15 +84,59 @@ class PlugSettings(BaseModel):
     augment: int = Field(default=10, ge=0, description="More lessons on random parts of each interaction's history.")
     fit: FitSettings = Field(description="How the shared weights are trained; the budget replaces max_tokens.")
 
-    @field_validator("history_text")
-    @classmethod
-    def _known_fields(cls, text: str) -> str:
-        try:
-            filled = text.format(query="q", response="r")
-        except (KeyError, IndexError, ValueError) as error:
+
+class EventFeature(BaseModel):
+    """One feature of an event: an attribute of an interaction, with an embedding table of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attribute: str = Field(description="Key among the interaction's attributes, such as item, rating or categories.")
+    separator: str | None = Field(default=None, min_length=1, description="Between several values; null: it has one.")
+
+
+class UserLLMSettings(BaseModel):
+    """User-LLM (arXiv 2402.13598). Sizes that its paper leaves open are those of `methods.md`, 4.7, scaled down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: tuple[EventFeature, ...] = Field(
+        default=(), description="Features of events; empty: an event is the embedding of an interaction (dialogue)."
+    )
+    fusion: Literal["early", "late"] = Field(
+        default="early", description="Features joined before the encoder, or an encoder for each, joined after."
+    )
+    table_width: int = Field(default=32, ge=1, description="Width of a feature's embeddings.")
+    table_size: int = Field(
+        default=50_000, ge=1, description="Values of a feature, most frequent first; others: unknown."
+    )
+    encoder: EncoderSettings = Field(default=EncoderSettings(), description="What embeds interactions.")
+    history_text: HistoryText = Field(default="{response}", description="What of an earlier interaction is embedded.")
+    width: int = Field(default=128, ge=8, description="Width of the user encoder.")
+    layers: int = Field(default=2, ge=1, description="Layers of the user encoder.")
+    heads: int = Field(default=4, ge=1, description="Attention heads of the user encoder and of the Perceiver.")
+    max_events: int = Field(default=64, ge=1, description="Latest events a user is known by.")
+    latents: int = Field(
+        default=8, ge=0, description="Perceiver latents that a timeline becomes; 0: one for each event."
+    )
+    contextualise: Literal["cross_attention", "soft_prompt"] = Field(
+        default="cross_attention", description="How the language model is given them."
+    )
+    every: int = Field(default=2, ge=1, description="Cross-attention after each so many layers of the language model.")
+    strategy: Literal["full", "encoder", "lora", "projection"] = Field(
+        default="encoder",
+        description="What is trained with the projections: the language model, the user encoder, a LoRA, or neither.",
+    )
+    lora_rank: Literal[1, 2, 4, 8, 16, 32] = Field(default=8, description="Of strategy lora, in the feed-forwards.")
+    pretrain: FitSettings = Field(description="First stage: the user encoder learns to predict the next event.")
+    fit: FitSettings = Field(
+        description="Second stage: how the shared weights are trained; the budget is its max_tokens."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.width % self.heads:
             raise SettingsError(
-                f"history_text: {text!r} given; allowed are {{query}} and {{response}}. Next: write no other braces."
-            ) from error
-        if filled == text:
-            raise SettingsError(f"history_text: {text!r} has neither {{query}} nor {{response}}. Next: put one in.")
-        return text
+                f"heads: {self.heads} given for width {self.width}; allowed are divisors of the width. "
+                "Next: change one of the two."
+            )
+        return self

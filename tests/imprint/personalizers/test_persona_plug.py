@@ -107,10 +107,11 @@ def soft_part(base, conditioner, asked, row):
     return base.model.get_input_embeddings()(ids)[row]
 
 
-def test_no_breach(base, tmp_path):
-    make = trained(base, tmp_path)[1]
+def test_no_breach(loud, tmp_path):
+    make = trained(loud, tmp_path)[1]
 
     assert not methods.sees_the_future(make)
+    assert methods.sees_the_future(methods.clairvoyant(make))
     assert not methods.sees_its_response(make)
     assert not methods.sees_its_company(make)
     assert methods.forgets(make)

@@ -43,13 +43,6 @@ class LastWords:
         return " ".join([*(row.response for row in self.past.before(question)[-1:]), question.query])
 
 
-class Clairvoyant(Past):
-    """A cheat: everything it was ever given precedes every question."""
-
-    def places_before(self, question):
-        return len(self.rows_of(question.user_id))
-
-
 class Peeking(LastWords):
     """A cheat: the end of the response that is to be scored stands in the query."""
 
@@ -82,7 +75,7 @@ def test_an_honest_method_breaches_nothing(llama):
 
 
 def test_cheats_are_caught(llama):
-    assert methods.sees_the_future(lambda: LastWords(llama, Clairvoyant))
+    assert methods.sees_the_future(lambda: LastWords(llama, methods.Clairvoyant))
     assert methods.sees_its_response(lambda: Peeking(llama))
     assert methods.sees_its_company(lambda: Copying(llama))
     assert not methods.forgets(lambda: Elephant(llama))
