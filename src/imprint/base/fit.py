@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from imprint.base.allocator import keep_freed_memory
 from imprint.base.checkpoint import Checkpoint, Done
@@ -41,6 +41,8 @@ class Readable(Protocol):
 
 
 Row = TypeVar("Row", bound=Readable)
+LossOf = Callable[[Sequence[Row]], "torch.Tensor"]
+"""The mean loss of some rows, differentiable."""
 
 
 class Fitted(NamedTuple):
@@ -61,7 +63,7 @@ def fit(
     on_step: Callable[[int, int], None] = lambda step, steps: None,
     on_epoch: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
-    loss_of: Callable[[Sequence[Row]], torch.Tensor] | None = None,
+    loss_of: LossOf[Row] | None = None,
 ) -> Fitted:
     """Train `weights` of `model` in place with AdamW; everything else stays frozen.
 
@@ -82,7 +84,7 @@ def fit(
     plan = list(batches(examples, settings, order_seed))
     done = checkpoint.restore(weights, optimiser) if checkpoint else Done()
     before, started = done.seconds, time.perf_counter()
-    loss_of = loss_of if loss_of is not None else partial(padded, model)
+    loss_of = loss_of or cast("LossOf[Row]", partial(padded, model))
     for chosen in plan[done.steps :]:
         share = share_of_peak(done.steps, len(plan), settings.warmup_share)
         done.losses.append(_step(loss_of(chosen), weights, optimiser, settings, share))

@@ -114,7 +114,19 @@ def _train(
             trained = _parameters(weights)
             watch = watch_over(validation, early_stopping)
             on_epoch = partial(_judged, watch, base.model, validation, trained)
-            fitted.append(fit(base.model, trained, rows, settings, order, on_step, on_epoch, checkpoint, partial(loss_of, base.model)))
+            fitted.append(
+                fit(
+                    base.model,
+                    trained,
+                    rows,
+                    settings,
+                    order,
+                    on_step,
+                    on_epoch,
+                    checkpoint,
+                    partial(loss_of, base.model),
+                )
+            )
             if watch is not None:
                 watch.restore(trained)
             epochs = settings.epochs if watch is None else watch.best_epoch

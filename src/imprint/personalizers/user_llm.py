@@ -147,7 +147,9 @@ class UserLLMConditioner:
         timelines = [self._events_of(user_id) for user_id in histories]
         stretches = [Timeline(events[at : at + most]) for events in timelines for at in range(0, len(events), most)]
         order = seed_for(self._seed, "user_llm", "next event")
-        fitted = fit(encoder, encoder.parameters(), stretches, settings.pretrain, order, on_step, self._next_event)
+        fitted = fit(
+            encoder, encoder.parameters(), stretches, settings.pretrain, order, on_step, loss_of=self._next_event
+        )
         if settings.strategy == "projection":
             encoder.requires_grad_(False)
         return {"values": values, "pretraining": {"events": fitted.tokens, "loss": fitted.final_loss}}
