@@ -33,7 +33,7 @@ JUDGED_TOGETHER = 16
 """Validation rows in one forward pass."""
 
 
-LossOf = Callable[["nn.Module", Sequence[Example]], "Tensor"]
+ModelLoss = Callable[["nn.Module", Sequence[Example]], "Tensor"]
 
 
 class Trained(NamedTuple):
@@ -101,7 +101,7 @@ def _train(
     validation: Sequence[Example] = (),
     early_stopping: EarlyStopping | None = None,
     checkpoint: Checkpoint | None = None,
-    loss_of: LossOf = padded,
+    loss_of: ModelLoss = padded,
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
