@@ -1,0 +1,230 @@
+"""What kubeflow.yml may say: where steps run, with what, and how often they are tried again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kedro_kfp.errors import SettingsError
+
+_SECRET_NAME = re.compile(r"(?i)(secret|token|password|passwd|credential|access_key|api_?key|private_?key)")
+_PINNED = re.compile(r"\S+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
+
+
+def _pinned(image: str) -> str:
+    if not _PINNED.fullmatch(image) or "/" in image.rpartition(":")[2]:
+        raise ValueError(
+            f"{image!r} is not pinned: the same file would run other code tomorrow. Allowed is NAME:TAG with a tag "
+            "other than latest, or NAME@sha256:DIGEST. Next: name the image you have pushed"
+        )
+    return image
+
+
+def _absolute(path: str) -> str:
+    if not PurePosixPath(path).is_absolute():
+        raise ValueError(f"{path!r} is relative; allowed is an absolute path inside the container")
+    return path
+
+
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", coerce_numbers_to_str=True)]
+Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Accelerator(_Settings):
+    """Devices of one kind, a step."""
+
+    type: str = Field(default="nvidia.com/gpu", description="The resource's name in Kubernetes.")
+    count: int = Field(default=1, gt=0, description="Devices a pod.")
+
+
+class Toleration(_Settings):
+    """A taint that a step's pods put up with."""
+
+    key: str | None = Field(default=None, description="The taint's key; none with operator Exists is every taint.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How the taint's value is compared.")
+    value: str | None = Field(default=None, description="The taint's value, with Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="The effect to tolerate; none is every effect."
+    )
+
+
+class NodeLabel(_Settings):
+    """One requirement on a machine's labels."""
+
+    key: str = Field(min_length=1, description="The label's key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(description="The comparison.")
+    values: tuple[str, ...] = Field(default=(), description="What the label is compared with.")
+
+
+class Affinity(_Settings):
+    """Machines that a step's pods must have, or prefer."""
+
+    labels: tuple[NodeLabel, ...] = Field(min_length=1, description="All must hold.")
+    weight: int | None = Field(default=None, ge=1, le=100, description="A preference's weight; none: a requirement.")
+
+
+class Retry(_Settings):
+    """How a failed step is tried again."""
+
+    attempts: int = Field(default=0, ge=0, le=20, description="How often a failed task is tried again.")
+    backoff_seconds: int = Field(default=30, ge=0, description="The wait before the first new attempt.")
+    backoff_factor: float = Field(default=2.0, ge=1, description="Each wait is this many times the one before.")
+    backoff_max_seconds: int = Field(default=3600, ge=0, description="No wait is longer.")
+
+
+class Profile(_Settings):
+    """What a step's pods are given. What a profile does not say, `profiles.default` says."""
+
+    cpu: Quantity = Field(default="1", description="CPU cores, requested and limited to.")
+    memory: Quantity = Field(default="2Gi", description="Memory, requested and limited to.")
+    accelerator: Accelerator | None = Field(default=None, description="GPUs or the like.")
+    shared_memory: Quantity | None = Field(default=None, description="Size of /dev/shm; counts as memory.")
+    node_selector: Mapping[str, str] = Field(default_factory=dict, description="Labels the machine must have.")
+    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints the pods put up with.")
+    affinity: tuple[Affinity, ...] = Field(default=(), description="Machines wanted or preferred.")
+    retry: Retry = Field(default=Retry(), description="What happens after a failure.")
+    timeout_seconds: int | None = Field(default=None, gt=0, description="A pod that runs longer is ended.")
+    cache: bool = Field(
+        default=False,
+        description="Let Kubeflow skip the step when its inputs are those of an earlier run; only for steps whose "
+        "outputs lie under content-addressed paths, because a skipped step writes nothing.",
+    )
+
+    def with_changes(self, other: Profile) -> Profile:
+        """The profile that says what `other` says, and for the rest what this one says."""
+        return Profile(**{**_said(self), **_said(other)})
+
+
+def _said(profile: Profile) -> dict[str, Any]:
+    return {name: getattr(profile, name) for name in Profile.model_fields if name in profile.model_fields_set}
+
+
+class StepWishes(Profile):
+    """One step's own wishes, over those of its profile."""
+
+    profile: str | None = Field(default=None, description="A name of `profiles`; none: the nodes' res.* tag.")
+
+
+class Secret(_Settings):
+    """A Kubernetes secret whose values steps read from their environment."""
+
+    name: Label = Field(description="The secret's name.")
+    keys: Mapping[str, str] = Field(min_length=1, description="Key in the secret: environment variable.")
+
+
+class Volume(_Settings):
+    """A persistent volume claim in every step's pod."""
+
+    claim: Label = Field(description="The claim's name.")
+    mount_path: AbsolutePath = Field(description="Where steps see it.")
+    sub_path: str = Field(default="", description="The part of the volume that is mounted; none: all of it.")
+
+
+class FanOut(_Settings):
+    """One task for each item of a list that a step writes."""
+
+    parameter: str = Field(min_length=1, description="The Kedro parameter (dotted) that a task finds its item in.")
+    parallelism: int = Field(gt=0, description="Tasks at work at a time.")
+
+
+class Artifact(_Settings):
+    """A dataset shown in Kubeflow's own pages."""
+
+    kind: Literal["metrics", "html", "markdown"] = Field(description="How it is shown.")
+    keep: tuple[str, ...] = Field(default=("*",), description="Of metrics: dotted names to show, with wildcards.")
+
+
+class Client(_Settings):
+    """How commands reach the Kubeflow API. Credentials are read from the environment, never from a file here."""
+
+    host: str | None = Field(default=None, description="URL of the API; none: the kfp client finds it itself.")
+    ui_host: str | None = Field(default=None, description="URL of the pages, where it is another.")
+    namespace: Label = Field(default="kubeflow", description="Namespace of runs.")
+    kube_context: str | None = Field(default=None, description="Context in the kubeconfig, without a host.")
+    proxy: str | None = Field(default=None, description="URL of a proxy.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust, beside the system's.")
+    verify_tls: bool = Field(default=True, description="Check the server's certificate.")
+    token_variable: str | None = Field(default=None, description="Environment variable with a bearer token.")
+    cookies_variable: str | None = Field(default=None, description="Environment variable with session cookies (Dex).")
+    iap_client_id: str | None = Field(default=None, description="OAuth client of an Identity-Aware Proxy.")
+
+
+class Run(_Settings):
+    """One run, and what is left of it."""
+
+    experiment: str = Field(default="default", min_length=1, description="The experiment that runs are filed under.")
+    ttl_seconds: int | None = Field(default=None, gt=0, description="A finished run's objects are removed after this.")
+    deadline_seconds: int | None = Field(default=None, gt=0, description="A run that takes longer is ended.")
+    outcome_folder: str | None = Field(
+        default=None, description="Folder or URL; an exit handler writes each run's outcome there, failures included."
+    )
+    run_id_parameter: str | None = Field(
+        default=None, description="The Kedro parameter (dotted) in which steps find the run's id, for paths."
+    )
+
+
+class KubeflowSettings(_Settings):
+    """All of kubeflow.yml."""
+
+    name: Label = Field(description="The pipeline's name in Kubeflow.")
+    description: str = Field(default="", description="Shown beside the name.")
+    image: Annotated[str, AfterValidator(_pinned)] = Field(description="The image every step runs in, pinned.")
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="When a machine fetches the image."
+    )
+    image_pull_secrets: tuple[Label, ...] = Field(default=(), description="Secrets for the image's registry.")
+    service_account: Label | None = Field(default=None, description="The account that pods run under.")
+    project_path: AbsolutePath = Field(description="The project's folder in the image, which is its working directory.")
+    image_paths: tuple[str, ...] = Field(
+        default=("conf",), description="Folders of the project that the image carries; steps may read them only."
+    )
+    group_by: Literal["node", "namespace"] = Field(
+        default="node", description="What makes a step of nodes without a group.* tag."
+    )
+    profiles: Mapping[str, Profile] = Field(description="Resources by the name in nodes' res.* tags.")
+    steps: Mapping[str, StepWishes] = Field(default_factory=dict, description="Wishes of single steps.")
+    fan_outs: Mapping[str, FanOut] = Field(default_factory=dict, description="Lists, by dataset, that tasks run over.")
+    artifacts: Mapping[str, Artifact] = Field(default_factory=dict, description="Datasets shown in Kubeflow's pages.")
+    volumes: tuple[Volume, ...] = Field(default=(), description="Volumes of every step.")
+    secrets: tuple[Secret, ...] = Field(default=(), description="Secrets of every step.")
+    environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
+    labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of every pod.")
+    run: Run = Field(default=Run(), description="Runs.")
+    client: Client = Field(default=Client(), description="The Kubeflow API.")
+
+    @model_validator(mode="after")
+    def _check(self) -> KubeflowSettings:
+        if "default" not in self.profiles:
+            raise ValueError("profiles: 'default' is missing; every other profile stands on it. Next: add it")
+        for name in self.environment:
+            if _SECRET_NAME.search(name):
+                raise ValueError(
+                    f"environment.{name} looks like a credential, and its value would be in the compiled file. "
+                    "Allowed are plain values. Next: put it into a Kubernetes secret and name it under `secrets`"
+                )
+        taken = {"params", "env", "item", "items", "status"} & self.artifacts.keys()
+        if taken:
+            raise ValueError(f"artifacts: {sorted(taken)} are names of the translator's own. Next: rename the dataset")
+        return self
+
+    def profile_named(self, name: str) -> Profile:
+        """A profile with what it leaves to `profiles.default` filled in."""
+        return self.profiles["default"].with_changes(self.profiles[name])
+
+
+def read_settings(written: Mapping[str, Any]) -> KubeflowSettings:
+    """The settings in kubeflow.yml. `SettingsError` with every defect, a line each, and the field's name."""
+    try:
+        return KubeflowSettings.model_validate(dict(written))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, one['loc'])) or 'kubeflow.yml'}: {one['msg']}" for one in error.errors()]
+        raise SettingsError("\n".join(["kubeflow.yml cannot be used:", *lines])) from error
