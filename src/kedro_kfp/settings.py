@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from kedro_kfp.errors import SettingsError
 
 _SECRET_NAME = re.compile(r"(?i)(secret|token|password|passwd|credential|access_key|api_?key|private_?key)")
-_PINNED = re.compile(r"\S+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
+_PINNED = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
 
 
 def _pinned(image: str) -> str:

@@ -1,0 +1,81 @@
+"""What is read from a Kedro project: one pipeline, its catalog's configuration, parameters and kubeflow.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from kedro.config import MissingConfigException
+from kedro.pipeline import Pipeline
+
+from kedro_kfp.datasets import read_facts
+from kedro_kfp.errors import SettingsError
+from kedro_kfp.plan import Plan, make_plan
+from kedro_kfp.settings import KubeflowSettings, read_settings
+
+CONFIG_KEY = "kubeflow"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in one environment, as the translator needs it."""
+
+    env: str | None
+    pipeline_name: str
+    pipeline: Pipeline
+    catalog: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    settings: KubeflowSettings
+
+    def plan(self) -> Plan:
+        """The pipeline's steps. `PlanError` where it cannot run in pods."""
+        stored = (name for name in self.pipeline.datasets() if name != "parameters" and not name.startswith("params:"))
+        return make_plan(self.pipeline_name, self.pipeline, read_facts(stored, self.catalog), self.settings)
+
+
+def read_project(
+    path: Path,
+    env: str | None,
+    pipeline_name: str = "__default__",
+    runtime_params: Mapping[str, Any] | None = None,
+    image: str | None = None,
+) -> Project:
+    """The project at `path`. An `image` stands over that of kubeflow.yml.
+
+    `SettingsError` where kubeflow.yml is missing or cannot be used, or there is no such pipeline.
+    """
+    from kedro.framework.project import pipelines
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(path)
+    with KedroSession.create(path, env=env, runtime_params=dict(runtime_params or {})) as session:
+        context = cast(KedroSession, session).load_context()
+        loader = context.config_loader
+        written = _kubeflow_config(loader)
+        if pipeline_name not in pipelines:
+            raise SettingsError(f"there is no pipeline {pipeline_name!r}; allowed are {sorted(pipelines)}")
+        return Project(
+            env=context.env,
+            pipeline_name=pipeline_name,
+            pipeline=pipelines[pipeline_name],
+            catalog=loader["catalog"],
+            parameters=dict(context.params),
+            settings=read_settings({**written, "image": image} if image else written),
+        )
+
+
+def _kubeflow_config(loader: Any) -> dict[str, Any]:
+    loader.config_patterns.setdefault(CONFIG_KEY, ["kubeflow*", "kubeflow*/**"])
+    try:
+        written = dict(loader[CONFIG_KEY])
+    except MissingConfigException:
+        written = {}
+    if not written:
+        raise SettingsError(
+            f"there is no kubeflow.yml in the environments {loader.base_env!r} and {loader.env!r} of "
+            f"{loader.conf_source}. Next: write one (the README of kedro_kfp shows the keys), or name another --env."
+        )
+    return written
