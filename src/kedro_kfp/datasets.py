@@ -39,16 +39,26 @@ def _facts(name: str, entry: Mapping[str, Any]) -> DatasetFacts:
     if issubclass(kind, CachedDataset):
         inner = config["dataset"]
         return _facts(name, inner if isinstance(inner, dict) else {"type": inner})
-    places = [get_protocol_and_path(str(config[key])) for key in _PATH_KEYS if config.get(key)]
+    places = [str(config[key]) for key in _PATH_KEYS if config.get(key)]
     said = (config.get("metadata") or {}).get(METADATA_KEY, {})
     partitioned = any(base.__name__ == "PartitionedDataset" for base in kind.__mro__)
     return DatasetFacts(
         name=name,
-        in_memory=issubclass(kind, MemoryDataset | SharedMemoryDataset) or ("memory" in dict(places)),
-        local_paths=tuple(path for protocol, path in places if protocol == "file"),
+        in_memory=issubclass(kind, MemoryDataset | SharedMemoryDataset) or any(map(_memory, places)),
+        local_paths=tuple(path for place in places if (path := local_path(place))),
         sharded=bool(said.get("sharded", partitioned)),
         replaces_siblings=partitioned and bool(config.get("overwrite", False)),
     )
+
+
+def local_path(place: str) -> str | None:
+    """The path of a place on this machine; none for a URL of another."""
+    protocol, path = get_protocol_and_path(place)
+    return path if protocol == "file" else None
+
+
+def _memory(place: str) -> bool:
+    return get_protocol_and_path(place)[0] == "memory"
 
 
 def _without_credentials(entry: Any) -> Any:

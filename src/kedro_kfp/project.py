@@ -52,7 +52,7 @@ def read_project(
 
     bootstrap_project(path)
     with KedroSession.create(path, env=env, runtime_params=dict(runtime_params or {})) as session:
-        context = cast(KedroSession, session).load_context()
+        context = cast("KedroSession", session).load_context()
         loader = context.config_loader
         written = _kubeflow_config(loader)
         if pipeline_name not in pipelines:

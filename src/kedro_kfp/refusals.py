@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from kedro_kfp.datasets import METADATA_KEY, DatasetFacts
+from kedro_kfp.datasets import METADATA_KEY, DatasetFacts, local_path
 from kedro_kfp.group import FAN_OUT, RESOURCES, named_by_tags
 from kedro_kfp.settings import KubeflowSettings
 
@@ -199,20 +199,25 @@ def _places(draft: Draft) -> Iterator[str]:
     settings, written = draft.settings, {_plain(name) for name in draft.maker_of}
     mounts = [volume.mount_path for volume in settings.volumes]
     carried = [posixpath.join(settings.project_path, path) for path in settings.image_paths]
-    for name in sorted(draft.facts):
-        for path in draft.facts[name].local_paths:
-            place = posixpath.normpath(posixpath.join(settings.project_path, path))
-            read_only = _plain(name) not in written
-            if _under(place, mounts) or (read_only and _under(place, carried)):
-                continue
-            user = draft.maker_of.get(_plain(name)) or next(
-                node for node in draft.pipeline.nodes if name in node.inputs
-            )
+    for what, path, read_only in _local_paths(draft, written):
+        place = posixpath.normpath(posixpath.join(settings.project_path, path))
+        if not _under(place, mounts) and not (read_only and _under(place, carried)):
             yield (
-                f"dataset {name!r} of node {user.name!r} lies at {place}, which is lost with the pod: allowed are "
-                f"URLs, volumes ({', '.join(mounts) or 'none is set'}) and, to read, {', '.join(carried)}. "
-                "Next: move it in the environment's catalog, or mount a volume there."
+                f"{what} lies at {place}, which is lost with the pod: allowed are URLs, volumes "
+                f"({', '.join(mounts) or 'none is set'}) and, to read, {', '.join(carried)}. "
+                "Next: move it in the environment's configuration, or mount a volume there."
             )
+
+
+def _local_paths(draft: Draft, written: set[str]) -> Iterator[tuple[str, str, bool]]:
+    """What lies at a local path, the path, and whether steps only read it."""
+    for name in sorted(draft.facts):
+        user = draft.maker_of.get(_plain(name)) or next(node for node in draft.pipeline.nodes if name in node.inputs)
+        for path in draft.facts[name].local_paths:
+            yield f"dataset {name!r} of node {user.name!r}", path, _plain(name) not in written
+    folder = draft.settings.run.outcome_folder
+    if folder is not None and (place := local_path(folder)):
+        yield "run.outcome_folder", place, False
 
 
 def _under(place: str, folders: Sequence[str]) -> bool:

@@ -30,7 +30,8 @@ def _absolute(path: str) -> str:
     return path
 
 
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", coerce_numbers_to_str=True)]
+Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$", coerce_numbers_to_str=True)]
+Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(M|G|T|Ki|Mi|Gi|Ti)$")]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 
@@ -84,10 +85,10 @@ class Retry(_Settings):
 class Profile(_Settings):
     """What a step's pods are given. What a profile does not say, `profiles.default` says."""
 
-    cpu: Quantity = Field(default="1", description="CPU cores, requested and limited to.")
-    memory: Quantity = Field(default="2Gi", description="Memory, requested and limited to.")
+    cpu: Cores = Field(default="1", description="CPU cores, requested and limited to.")
+    memory: Bytes = Field(default="2Gi", description="Memory, requested and limited to.")
     accelerator: Accelerator | None = Field(default=None, description="GPUs or the like.")
-    shared_memory: Quantity | None = Field(default=None, description="Size of /dev/shm; counts as memory.")
+    shared_memory: Bytes | None = Field(default=None, description="Size of /dev/shm; counts as memory.")
     node_selector: Mapping[str, str] = Field(default_factory=dict, description="Labels the machine must have.")
     tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints the pods put up with.")
     affinity: tuple[Affinity, ...] = Field(default=(), description="Machines wanted or preferred.")

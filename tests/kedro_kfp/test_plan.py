@@ -64,6 +64,15 @@ def test_steps_carry_nodes_edges_loops_and_resources():
     assert "one task for each of shard_names, 2 at a time" in made.describe()
 
 
+def test_a_fan_out_waits_for_the_list_even_where_its_nodes_do_not_read_it():
+    names = node("names", "params:rows", "shard_names")
+    alone = node("square", "params:shard", "squares", "fanout.shard_names")
+    assert [(step.name, step.needs) for step in plan([alone, names], toy_catalog()).steps] == [
+        ("names", ()),
+        ("square", ("names",)),
+    ]
+
+
 def test_a_step_s_own_wishes_stand_over_its_profile():
     settings = read_settings(toy_settings(steps={"square": {"memory": "99Gi"}, "write": {"profile": "heavy"}}))
     pipeline = Pipeline([WRITE, SQUARE])
@@ -237,6 +246,14 @@ def test_a_bucket_a_volume_and_the_image_back_a_path():
     assert "'y'" in refusal, "what the image carries may be read only"
     outside = [{"claim": "c", "mount_path": "/"}]
     assert len(plan(nodes, stored("x", "z", y={"type": JSON, "filepath": "/y.json"}), volumes=outside).steps) == 2
+
+
+def test_a_run_s_outcome_needs_a_place_that_stays():
+    nodes = [node("a", "x", "y")]
+    (refusal,) = refusals(nodes, stored("x", "y"), run={"outcome_folder": "outcomes"})
+    assert "run.outcome_folder lies at /home/toy/outcomes" in refusal
+    for kept in ("s3://bucket/outcomes", "data/outcomes"):
+        assert plan(nodes, stored("x", "y"), run={"outcome_folder": kept}).steps
 
 
 def test_names_that_kubernetes_cannot_tell_apart_are_refused():

@@ -79,6 +79,8 @@ def test_a_pinned_image_is_taken(image):
         ({"profiles": {"heavy": {}}}, "'default' is missing"),
         ({"profiles": {"default": {"cpus": 2}}}, "profiles.default.cpus"),
         ({"profiles": {"default": {"memory": "2 GB"}}}, "profiles.default.memory"),
+        ({"profiles": {"default": {"memory": "512m"}}}, "profiles.default.memory"),
+        ({"profiles": {"default": {"cpu": "2Gi"}}}, "profiles.default.cpu"),
         ({"profiles": {"default": {"retry": {"attempts": -1}}}}, "profiles.default.retry.attempts"),
         ({"profiles": {"default": {"timeout_seconds": 0}}}, "profiles.default.timeout_seconds"),
         ({"fan_outs": {"names": {"parameter": "shard", "parallelism": 0}}}, "fan_outs.names.parallelism"),
