@@ -1,0 +1,160 @@
+"""The command that a pod runs, on the toy project."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from toy_kedro import run_in
+
+from kedro_kfp.step import main
+
+
+def described(flags, nodes="write_shards", env="base", pipeline="__default__", params=None):
+    step = ["--step", "toy-step", "--pipeline", pipeline, "--nodes", nodes, "--env", env]
+    return [*step, "--params", json.dumps(params or {}), *flags]
+
+
+@pytest.fixture
+def step(project, capsys, monkeypatch):
+    """Runs one step in this process: its exit code and log."""
+    monkeypatch.chdir(project)
+
+    def run(*flags, **changed):
+        code = main(described(flags, **changed))
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return run
+
+
+def last_line(run):
+    return run.stderr.strip().splitlines()[-1]
+
+
+def test_a_step_in_a_process_of_its_own_ends_with_its_code_and_the_failing_node(project):
+    made = run_in(project, "-m", "kedro_kfp.step", *described([]))
+    assert made.returncode == 0, made.stderr
+    fault = {"shard": "s1", "times": 9, "folder": str(project / "attempts")}
+    flags = described(["--item", "shard", "s1"], nodes="square_numbers,total", params={"fault": fault})
+    run = run_in(project, "-m", "kedro_kfp.step", *flags)
+    assert run.returncode == 1
+    assert last_line(run) == "step 'toy-step', shard 's1', node 'square_numbers' failed: ValueError: shard s1 is cursed"
+    assert "Traceback" in run.stderr
+
+
+def test_a_step_runs_its_nodes_with_its_parameters_and_hands_over_its_list(project, step):
+    made = project / "kubeflow/items/data"
+    run = step("--list", "shard_names", str(made), params={"shards": 2, "rows": 5})
+    assert run.returncode == 0, run.stderr
+    assert json.loads(made.read_text()) == ["s0", "s1"]
+    assert json.loads((project / "data/shards/s1.json").read_text()) == [1, 3]
+    assert not (project / "data/squares").exists(), "other nodes belong to other pods"
+    assert run.stdout.strip().splitlines()[-1] == "step 'toy-step' is done: write_shards"
+
+
+def test_a_task_of_a_fan_out_does_its_item_and_no_other(project, step):
+    assert step().returncode == 0
+    assert step("--item", "shard", "s2", nodes="square_numbers").returncode == 0
+    assert [file.name for file in (project / "data/squares").iterdir()] == ["s2.json"]
+
+
+def test_single_parameters_lie_over_the_object_as_text_or_as_json(project, step):
+    flags = ["--set", "data_root", "data/007", "--set-json", "rows", "4", "--set-json", "fault.times", "2"]
+    assert step(*flags, params={"rows": 9, "fault": {"shard": None}}).returncode == 0
+    assert json.loads((project / "data/007/shards/s0.json").read_text()) == [0, 3]
+
+
+def test_pages_and_numbers_are_handed_over_as_the_launcher_wants_them(project, step):
+    folder = project / "kubeflow"
+    artifact = {"name": "projects/1/metrics", "uri": "s3://bucket/metrics", "type": {"schemaTitle": "system.Metrics"}}
+    executor_input = {
+        "inputs": {},
+        "outputs": {"artifacts": {"metrics": {"artifacts": [artifact]}}, "outputFile": str(folder / "output.json")},
+    }
+    assert step().returncode == 0
+    run = step(
+        *("--text", "report", str(folder / "report.html")),
+        *("--metrics", "metrics", "metrics", "total,by_shard.*", "--executor-input", json.dumps(executor_input)),
+        *("--objective", "loss", "metrics", "by_shard.s1"),
+        nodes="square_numbers,total,page",
+    )
+    assert run.returncode == 0, run.stderr
+    assert (folder / "report.html").read_text() == "<h1>506</h1>"
+    (written,) = json.loads((folder / "output.json").read_text())["artifacts"]["metrics"]["artifacts"]
+    assert written == {
+        **artifact,
+        "metadata": {"total": 506, "by_shard.s0": 126, "by_shard.s1": 166, "by_shard.s2": 214},
+    }
+    assert "loss=166" in run.stdout.splitlines()
+
+
+def test_a_dataset_that_does_not_load_is_its_node_s_failure(project, step):
+    run = step(nodes="total")
+    assert run.returncode == 1
+    assert last_line(run).startswith("step 'toy-step', node 'total' failed: DatasetError:")
+
+
+def test_a_project_that_cannot_begin_is_no_node_s_failure(project, step):
+    catalog = project / "conf/base/catalog.yml"
+    catalog.write_text(catalog.read_text().replace("partitions.PartitionedDataset", "partitions.NoSuchDataset"))
+    run = step()
+    assert run.returncode == 2
+    assert "step 'toy-step' cannot run: no node was reached: DatasetError:" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "flags", "says"),
+    [
+        ({"nodes": "square"}, [], "--nodes ['square']: pipeline '__default__' has no such nodes"),
+        ({"pipeline": "spine"}, [], "--pipeline 'spine' is unknown; allowed are ['__default__']"),
+        ({"env": "moon"}, [], "--env 'moon': there is no such environment"),
+        ({}, ["--params", "[1]"], "--params is a JSON list; allowed is an object"),
+        ({}, ["--params", "{'a': 1}"], "--params is not JSON"),
+        ({}, ["--set-json", "rows", "many"], "--set-json rows: 'many' is not JSON"),
+        ({"params": {"fault": 1}}, ["--set", "fault.times", "2"], "'fault' holds 1, which is no object"),
+    ],
+)
+def test_a_command_that_no_attempt_can_carry_out_has_a_code_of_its_own(project, step, changed, flags, says):
+    run = step(*flags, **changed)
+    assert run.returncode == 2
+    assert last_line(run).startswith("step 'toy-step' cannot run: ")
+    assert says in last_line(run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--list", "shards", "x"], "'shards' must be a list of texts, and is dict"),
+        (["--text", "shard_names", "x"], "'shard_names' must be text to be shown, and is list"),
+        (["--metrics", "shard_names", "m", "*"], "'shard_names' must be a dictionary of numbers"),
+        (["--metrics", "metrics", "m", "los*"], "'metrics' has no number under the names ['los*']"),
+        (["--metrics", "metrics", "m", "*"], "metrics need --executor-input"),
+        (["--objective", "loss", "metrics", "loss"], "'metrics' has no 'loss', which Katib wants as 'loss'"),
+        (["--objective", "loss", "metrics", "comment"], "'comment' must be a finite number for Katib"),
+    ],
+)
+def test_a_result_that_kubeflow_cannot_take_is_named_though_the_nodes_ran(project, step, flags, says):
+    run = step(*flags, nodes="write_shards,square_numbers,total")
+    assert run.returncode == 3
+    assert last_line(run).startswith("step 'toy-step' ran, and could not hand over its results: ")
+    assert says in last_line(run)
+    assert (project / "data/metrics.json").exists()
+
+
+def test_a_list_with_an_item_twice_is_refused(tmp_path):
+    from kedro_kfp.errors import HandOverError
+    from kedro_kfp.hand_over import write_list
+
+    with pytest.raises(HandOverError, match="twice"):
+        write_list(["a", "b", "a"], "names", tmp_path / "items")
+    write_list([], "names", tmp_path / "items")
+    assert (tmp_path / "items").read_text() == "[]"
+
+
+def test_a_step_needs_no_kfp(project):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('kfp', 'kubernetes', 'pydantic')));"
+        "from kedro_kfp.step import main;"
+        "sys.exit(main(['--step', 's', '--pipeline', '__default__', '--nodes', 'write_shards', '--env', 'base']))"
+    )
+    assert run_in(project, "-c", code).returncode == 0
