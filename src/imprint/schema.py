@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TASKS = ("dialogue", "answer", "title", "rating", "category", "paraphrase", "text")
 SPLITS = ("train", "validation", "test")
 ROLES = ("background", "pilot", "reported")
 """What a user is for: background users train the base model, pilots are searched on, reported users are measured."""
+CATEGORY_SEPARATOR = "|"
+"""Between the categories in the attribute `categories`. Attributes that readers share: `dialogue`, `counterpart`, and
+of an item `item` (its id in the corpus), `title`, `rating` (what the user gave it) and `categories`."""
 
 
 @cache

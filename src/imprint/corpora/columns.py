@@ -10,7 +10,6 @@ others to keep. Provenance, licence, row counts: the owner's. Known defects met 
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from abc import abstractmethod
@@ -21,10 +20,11 @@ from itertools import islice
 from typing import Any
 
 from imprint.corpora.reading import READ, RawRow, Reader, decoded_lines, need_file
+from imprint.corpora.records import cell_problem, csv_records
 from imprint.errors import CorpusError
+from imprint.tasks import TASKS
 
 CHECKED_LINES = 200  # JSON lines may leave out keys, so a key counts as present if one of the first lines has it
-LARGEST_CELL = 64 * 1024 * 1024  # characters; an unclosed quote must not swallow a whole file into memory
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 1e11  # as seconds, this is the year 5138; as milliseconds, March 1973
 
@@ -34,7 +34,9 @@ class UnreadableRowError(ValueError):
 
 
 class ColumnReader(Reader):
-    """The column map, shared by the three formats."""
+    """The column map, shared by the three formats; the corpus may ask for anything."""
+
+    tasks = tuple(TASKS)
 
     def check(self) -> None:
         """Raise `CorpusError` for an unusable file, and for columns the file lacks."""
@@ -72,7 +74,7 @@ class ColumnReader(Reader):
             row = RawRow(
                 where=where,
                 source_id=source_id,
-                task=_text(_at(record, columns.task), "task") or self.settings.task,
+                task=_text(_at(record, columns.task), "task") or self.task,
                 user=_text(_at(record, columns.user), "user"),
                 time=parsed_time(_at(record, columns.time)),
                 query="" if columns.query is None else _text(_at(record, columns.query), "query"),
@@ -88,7 +90,7 @@ class ColumnReader(Reader):
     def unreadable(self, problem: str, number: int, where: str, counts: Counter[str]) -> RawRow:
         """The row that stands for a line or record nobody could read."""
         counts["unreadable"] += 1
-        return RawRow(where=where, source_id=f"row-{number}", task=self.settings.task, problem=problem)
+        return RawRow(where=where, source_id=f"row-{number}", task=self.task, problem=problem)
 
     def _attributes(self, record: Mapping[str, Any]) -> dict[str, str]:
         values = ((name, _text(record.get(column), name)) for name, column in self.settings.attributes.items())
@@ -142,30 +144,12 @@ class Csv(ColumnReader):
 
     def found_columns(self) -> set[str]:
         """The header's cells."""
-        header = next((cells for _, cells, _ in self._records() if cells), [])
+        header = next((cells for _, cells, _ in csv_records(self.path, self.settings.encoding) if cells), [])
         return {name for name in header if name}
-
-    def _records(self) -> Iterator[tuple[int, list[str], str | None]]:
-        """`(line on which the record ends, cells, problem)`; bytes of another encoding become lone surrogates."""
-        csv.field_size_limit(LARGEST_CELL)
-        encoding = "utf-8-sig" if self.settings.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else None
-        with self.path.open(
-            encoding=encoding or self.settings.encoding, errors="surrogateescape", newline=""
-        ) as stream:
-            reader = csv.reader(stream)
-            while True:
-                try:
-                    cells = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield reader.line_num, [], f"the record is not CSV ({error})"
-                    continue
-                yield reader.line_num, cells, None
 
     def rows(self, counts: Counter[str]) -> Iterator[RawRow]:
         """A row a record after the header; blank records are counted and skipped."""
-        records = self._records()
+        records = csv_records(self.path, self.settings.encoding)
         header = next((cells for _, cells, _ in records if cells), [])
         number = 0
         for line, cells, broken in records:
@@ -175,7 +159,7 @@ class Csv(ColumnReader):
                 continue
             number += 1
             where = f"{self.path.name}:{line}"
-            problem = broken or self._cell_problem(header, cells)
+            problem = broken or cell_problem(header, cells, self.settings.encoding)
             if problem:
                 yield self.unreadable(problem, number, where, counts)
             else:
@@ -183,13 +167,6 @@ class Csv(ColumnReader):
                 given = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 query = self.settings.columns.query
                 yield self.row_of(given | ({query: given.get(query) or ""} if query else {}), number, where, counts)
-
-    def _cell_problem(self, header: list[str], cells: list[str]) -> str | None:
-        if len(cells) != len(header):
-            return f"the record has {len(cells)} cells, the header {len(header)}"
-        if any("\udc80" <= character <= "\udcff" for cell in cells if not cell.isascii() for character in cell):
-            return f"the bytes are not {self.settings.encoding}"
-        return None
 
 
 class Parquet(ColumnReader):

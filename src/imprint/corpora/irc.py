@@ -81,7 +81,7 @@ class Irc(Reader):
                 counts["lines of repeated files"] += repeated
                 continue
             seen.add(digest)
-            yield from _Log(path, day, self.settings.context_messages, self.settings.task).rows(content, counts)
+            yield from _Log(path, day, self.settings.context_messages, self.task).rows(content, counts)
 
     @staticmethod
     def user_of(name: str) -> str | None:

@@ -11,19 +11,18 @@ two sites without authors, have no user and end in quarantine.
 
 Known defects: 193 answers of Question Doctors were cut by the site and end in `…` (kept, with attribute `cut`);
 iCliniq's end in `--> <link>` (removed), its questions are padded with newlines, tabs and no-break spaces (collapsed
-to single spaces). Questions repeat, with another doctor's answer each time. There is no time. Each file is a JSON
-list of a few MB and is loaded whole, one file at a time.
+to single spaces). Questions repeat, with another doctor's answer each time. There is no time.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from imprint.corpora.reading import READ, RawRow, Reader, need_folder, refuse_unreadable
+from imprint.corpora.records import json_list
 from imprint.errors import CorpusError
 
 FILES = ("questionDoctorQAs.json", "ehealthforumQAs.json", "icliniqQAs.json")
@@ -33,6 +32,8 @@ _LINK = re.compile(r"(?:\s*-->)?\s*<link>\s*$")
 
 class MedQa(Reader):
     """The three JSON lists in one folder; at least one must be there."""
+
+    tasks = ("answer",)
 
     def check(self) -> None:
         """Raise `CorpusError` where none of the files is there, or one is empty."""
@@ -48,7 +49,7 @@ class MedQa(Reader):
     def rows(self, counts: Counter[str]) -> Iterator[RawRow]:
         """A row an answer; kinds of records: `answers`, `answers without author`, `unreadable`."""
         for file in self._files:
-            for number, record in enumerate(_records(file.read_bytes(), file.name), 1):
+            for number, record in enumerate(json_list(file), 1):
                 counts[READ] += 1
                 row = _row(record, f"{file.name}:{number}", f"{file.stem}:{number}")
                 kind = "unreadable" if row.problem else "answers" if row.user else "answers without author"
@@ -59,16 +60,6 @@ class MedQa(Reader):
     def user_of(name: str) -> str | None:
         """One id for all spellings of an author (`author_id`)."""
         return author_id(name)
-
-
-def _records(content: bytes, name: str) -> list[Any]:
-    try:
-        records = json.loads(content)
-    except ValueError as error:
-        raise CorpusError(f"{name} is not JSON ({type(error).__name__}). Next: fetch the file again.") from error
-    if not isinstance(records, list):
-        raise CorpusError(f"{name} is not a JSON list. Next: fetch the file again.")
-    return records
 
 
 def _row(record: Any, where: str, source_id: str) -> RawRow:

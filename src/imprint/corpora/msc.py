@@ -60,7 +60,7 @@ class Msc(Reader):
                 line = problem or _parsed(text or "", session, summary=file.parent.parent.name == SUMMARIES)
                 if isinstance(line, str):
                     counts["unreadable lines"] += 1
-                    yield RawRow(where=where, source_id=where, task=self.settings.task, problem=line)
+                    yield RawRow(where=where, source_id=where, task=self.task, problem=line)
                     continue
                 fresh = [part for part in line.sessions if part[0] > finished.get(line.pair, 0)]
                 counts["dialogue lines" if fresh else "repeated lines"] += 1
@@ -74,7 +74,7 @@ class Msc(Reader):
             yield RawRow(
                 where=where,
                 source_id=f"{session}:{turn}",
-                task=self.settings.task,
+                task=self.task,
                 user=f"{pair}/{turn % 2}",
                 query=texts[turn - 1] if turn else "",
                 response=text,

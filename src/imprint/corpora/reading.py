@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from imprint.corpora.settings import CorpusSettings
 from imprint.errors import CorpusError
 from imprint.schema import raw_schema
+from imprint.tasks import TASKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +57,17 @@ class RawRow:
 class Reader(ABC):
     """A format. `check` fails before any work; `rows` streams, and can be called any number of times."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("dialogue",)
+    """What its rows can ask for, the default first."""
+
     def __init__(self, settings: CorpusSettings) -> None:
         self.settings = settings
+        self.task = settings.task or self.tasks[0]
+        if self.task not in self.tasks:
+            raise CorpusError(
+                f"corpus.task is {settings.task!r}; corpus.format {settings.format!r} offers {', '.join(self.tasks)}. "
+                "Next: choose one of them, or null for the first."
+            )
         self.check()
 
     @abstractmethod
@@ -93,7 +107,7 @@ class Corpus:
         counts: Counter[str] = Counter()
         rows: list[RawRow] = []
         characters = 0
-        for row in self._reader.rows(counts):
+        for row in map(with_known_label, self._reader.rows(counts)):
             rows.append(row)
             characters += row.characters()
             if len(rows) == BATCH_ROWS or characters > BATCH_CHARACTERS:
@@ -134,6 +148,15 @@ def batch_of(rows: list[RawRow]) -> pa.RecordBatch:
     schema = raw_schema()
     arrays = [pa.array(columns[name], schema.field(name).type) for name in schema.names]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def with_known_label(row: RawRow) -> RawRow:
+    """`row`, or a row with `problem` in its place where the response is none of the labels of the row's task."""
+    task = TASKS.get(row.task)
+    if task is None or row.response is None or not row.response.strip() or not task.refuses(row.response):
+        return row
+    problem = f"the response is none of the labels of task {task.name!r}: {', '.join(task.labels)}"
+    return RawRow(where=row.where, source_id=row.source_id, task=row.task, user=row.user, problem=problem)
 
 
 def clean_text(text: str) -> str:
@@ -194,9 +217,25 @@ def need_folder(settings: CorpusSettings, what: str) -> Path:
     return path
 
 
+def opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    """The bytes of a file, unpacked where its name ends in `.gz`."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+@contextmanager
+def unpacked_whole(path: Path) -> Iterator[None]:
+    """Inside, a gzip file that is damaged or cut short raises `CorpusError`."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CorpusError(
+            f"{path} is not a whole gzip file ({type(error).__name__}). Next: fetch the file again."
+        ) from error
+
+
 def refuse_unreadable(path: Path) -> None:
     """Raise `CorpusError` for an empty file and for one that starts with a UTF-16 or UTF-32 byte order mark."""
-    with path.open("rb") as stream:
+    with opened(path) as stream, unpacked_whole(path):
         start = stream.read(4)
     if not start:
         raise CorpusError(f"{path} is empty (0 bytes). Next: check how it was exported or copied.")
@@ -212,7 +251,7 @@ def decoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str | None, 
 
     Lines end at `\n` only. A UTF-8 byte order mark at the start is dropped.
     """
-    with path.open("rb") as stream:
+    with opened(path) as stream, unpacked_whole(path):
         for number, raw in enumerate(stream, 1):
             line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from imprint.errors import SettingsError
-from imprint.schema import TASKS
+from imprint.tasks import TASKS
 
 
 def _nothing_as_none(value: Any) -> Any:
@@ -58,7 +58,9 @@ class CorpusSettings(BaseModel):
     attributes: dict[str, str] = Field(
         default_factory=dict, description="Further columns to keep: attribute name to column name."
     )
-    task: str = Field("dialogue", description="Task of the rows of a corpus that does not say it itself.")
+    task: OptionalText = Field(
+        None, description="What the rows ask for, of the tasks that the format offers; null means its first."
+    )
     encoding: str = Field("utf-8", description="Text encoding of jsonl and csv files.")
     context_messages: int = Field(2, ge=1, le=2, description="IRC: how many earlier messages make up the query.")
     fabricate: FabricateSettings = Field(
@@ -86,8 +88,8 @@ class CorpusSettings(BaseModel):
 
     @field_validator("task")
     @classmethod
-    def _known_task(cls, value: str) -> str:
-        if value not in TASKS:
+    def _known_task(cls, value: str | None) -> str | None:
+        if value is not None and value not in TASKS:
             raise SettingsError(f"corpus.task is {value!r}; allowed are {', '.join(TASKS)}. Next: choose one of them.")
         return value
 

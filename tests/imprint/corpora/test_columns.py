@@ -281,3 +281,20 @@ def test_a_time_that_is_none_is_refused(value):
     """A wrong time would put the row into a wrong split."""
     with pytest.raises(UnreadableRowError):
         parsed_time(value)
+
+
+def test_a_response_outside_the_labels_of_its_task_is_a_row_with_a_problem(tmp_path):
+    """Scoring over labels would count it as wrong for every method; the user stays known, the words do not."""
+    path = jsonl(tmp_path, *(GOOD | {"response": stars} for stars in ("4", 5, "secretive", "", None)))
+    rows = rows_of(opened(path, task="rating"))
+    assert [row["problem"] is None for row in rows] == [True, True, False, True, True]
+    assert "none of the labels of task 'rating': 1, 2, 3, 4, 5" in rows[2]["problem"]
+    assert (rows[2]["user"], rows[2]["response"]) == ("ann", None)
+    assert "secretive" not in json.dumps(rows[2], default=str)
+
+
+def test_a_task_the_format_does_not_offer_is_refused(tmp_path):
+    """Logs of a chat have no ratings."""
+    (tmp_path / "2010-01-01.raw.txt").write_text("[10:00] <ann> hi\n")
+    with pytest.raises(CorpusError, match=r"corpus\.task is 'rating'; corpus\.format 'irc' offers dialogue"):
+        opened(tmp_path, "irc", task="rating")

@@ -12,7 +12,7 @@ import pytest
 from imprint.data.suite import load_suite
 from imprint.data.validate import ValidateSettings, Validation
 from imprint.errors import SettingsError
-from imprint.schema import TASKS
+from imprint.tasks import TASKS
 
 SHIPPED = Path(__file__).parents[3] / "conf" / "base" / "expectations" / "interactions.json"
 NOT_NULL, MATCH = "expect_column_values_to_not_be_null", "expect_column_values_to_match_regex"
