@@ -16,6 +16,7 @@ CORPORA: dict[str, str] = {
     "msc": "imprint.corpora.msc:Msc",
     "irc": "imprint.corpora.irc:Irc",
     "medqa": "imprint.corpora.medqa:MedQa",
+    "lamp": "imprint.corpora.lamp:Lamp",
     "fabricated": "imprint.corpora.fabricate:Fabricated",
 }
 """Format name to `module:Reader`; the module is imported when a corpus of that format is opened."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from imprint.corpora.reading import decoded_lines, opened, refuse_unreadable, unpacked_whole
+from imprint.corpora.reading import corpus_path, decoded_lines, opened, refuse_unreadable, unpacked_whole
+from imprint.corpora.settings import CorpusSettings
 from imprint.errors import CorpusError
 
 LARGEST_CELL = 64 * 1024 * 1024  # characters; an unclosed quote must not swallow a whole file into memory
@@ -124,3 +125,22 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     for line, cells, broken in records:
         problem = broken or (cell_problem(header, cells) if cells else None)
         yield line, None if problem or not cells else dict(zip(header, cells, strict=True)), problem
+
+
+def files_of(settings: CorpusSettings, patterns: Sequence[str], what: str) -> list[Path]:
+    """`corpus.path` itself where it is a file, or the files below it that match a pattern, sorted by their path.
+
+    A packed file beside its unpacked twin is left out. Raises `CorpusError` where nothing is found, or is empty;
+    `what` says in the error what the folder should hold.
+    """
+    path = corpus_path(settings)
+    found = [path] if path.is_file() else sorted({file for pattern in patterns for file in path.rglob(pattern)})
+    files = [file for file in found if file.suffix != ".gz" or file.with_suffix("") not in found]
+    if not files:
+        raise CorpusError(
+            f"corpus.path {settings.path!r} has no {what} anywhere below. "
+            "Next: name the folder into which the corpus was unpacked."
+        )
+    for file in files:
+        refuse_unreadable(file)
+    return files

@@ -19,16 +19,17 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "folder", "rows", "users", "without_user", "unreadable"),
+    ("kind", "task", "folder", "rows", "users", "without_user", "unreadable"),
     [
-        ("irc", "irc-disentanglement", 218_184, 16_823, 610, 1),
-        ("msc", "msc", 49_834, 2_002, 0, 0),
-        ("medqa", "lasseregin-medqa", 6_315, 100, 649, 0),
+        ("irc", None, "irc-disentanglement", 218_184, 16_823, 610, 1),
+        ("msc", None, "msc", 49_834, 2_002, 0, 0),
+        ("medqa", None, "lasseregin-medqa", 6_315, 100, 649, 0),
+        ("lamp", "rating", "lamp-format-derived", 5_031, 605, 0, 0),
     ],
 )
-def test_the_corpus_has_the_rows_that_its_reader_promises(kind, folder, rows, users, without_user, unreadable):
+def test_the_corpus_has_the_rows_that_its_reader_promises(kind, task, folder, rows, users, without_user, unreadable):
     """Counts found once by hand; source ids are unique within a user; kinds add up to the lines read."""
-    corpus = open_corpus(CorpusSettings(format=kind, path=str(Path(REAL or "") / folder)))
+    corpus = open_corpus(CorpusSettings(format=kind, task=task, path=str(Path(REAL or "") / folder)))
     found: Counter[str | None] = Counter()
     ids: set[tuple[str | None, str]] = set()
     broken = 0
