@@ -139,6 +139,22 @@ def test_a_fleet_trains_the_same_memories(mixed, lanes):
     assert all(torch.equal(a, b) for a, b in zip(bits(kept), bits(twice), strict=True))
 
 
+def test_a_fleet_computes_layers_twice_where_it_is_told_to(base):
+    """Its results do not show it: the norm of the second layer is called once more in every step."""
+    name = "model.layers.1.input_layernorm" if base.record.family == "llama" else "transformer.h.1.ln_1"
+    calls, found = [], []
+    handle = base.model.get_submodule(name).register_forward_pre_hook(lambda *_: calls.append(1))
+    with threads(1):
+        for checkpoint_layers in (False, True, "auto"):
+            calls.clear()
+            settings = FleetSettings(checkpoint_layers=checkpoint_layers)
+            Fleet(base, settings, SEED, BATCH_ROWS).train([job(base, "u1", 8, config((2,), ALL, 2.0, 1, 1e-2, 2))])
+            found.append(len(calls))
+    handle.remove()
+
+    assert found == [4, 8, 4]  # two steps in each of two epochs
+
+
 def test_every_family_trains_the_same_memories(any_base):
     both = config((2, 1, 1), ALL, 2.0, 1, 1e-2, 2), config((0, 2, 0), ("down",), 1.0, 2, 1e-2, 1)
     jobs = [job(any_base, f"u{number}", 10, one) for number, one in enumerate(both)]
