@@ -17,6 +17,18 @@ CORPORA: dict[str, str] = {
     "irc": "imprint.corpora.irc:Irc",
     "medqa": "imprint.corpora.medqa:MedQa",
     "lamp": "imprint.corpora.lamp:Lamp",
+    "movielens": "imprint.corpora.movielens:MovieLens",
+    "amazon": "imprint.corpora.amazon:Amazon",
+    "google_local": "imprint.corpora.google_local:GoogleLocal",
+    "amazon_qa": "imprint.corpora.amazon_qa:AmazonQa",
+    "reddit": "imprint.corpora.reddit:Reddit",
+    "personachat": "imprint.corpora.personachat:PersonaChat",
+    "synthetic_persona_chat": "imprint.corpora.personachat:SyntheticPersonaChat",
+    "crd3": "imprint.corpora.crd3:Crd3",
+    "mts_dialog": "imprint.corpora.clinical:MtsDialog",
+    "aci_bench": "imprint.corpora.clinical:AciBench",
+    "counsel_chat": "imprint.corpora.counsel_chat:CounselChat",
+    "malp": "imprint.corpora.malp:Malp",
     "fabricated": "imprint.corpora.fabricate:Fabricated",
 }
 """Format name to `module:Reader`; the module is imported when a corpus of that format is opened."""
