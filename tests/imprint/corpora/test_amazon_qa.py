@@ -61,6 +61,14 @@ def test_lines_in_json_and_without_reviews_are_read_too(tmp_path):
     assert rows[-1]["time"] == datetime(2014, 5, 1, tzinfo=UTC)
 
 
+def test_two_answers_of_one_person_on_one_line_are_two_records(tmp_path):
+    """A product's questions share a line; equal ids would both be refused later."""
+    answer = {"answererID": "A1", "answerText": "Yes.", "answerTime": "May 1, 2014"}
+    questions = [{"questionText": asked, "answers": [answer]} for asked in ("Red?", "Fast?")]
+    written(tmp_path / "QA_Toys.json", [{"asin": "B1", "questions": questions}])
+    assert len({row["source_id"] for row in rows_of("amazon_qa", tmp_path)[0]}) == 2
+
+
 def test_files_without_authors_are_refused(tmp_path):
     """Every row would be nobody's."""
     written(tmp_path / "qa_Toys.json", [ONE])

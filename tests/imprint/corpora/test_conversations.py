@@ -107,12 +107,12 @@ def episode(folder, name, *turns):
     records = [
         {"NAMES": list(names), "UTTERANCES": lines, "NUMBER": number} for number, (names, lines) in enumerate(turns)
     ]
-    return written(folder / "cleaned data" / name, json.dumps({"METADATA": {}, "TURNS": records}))
+    return written(folder / name, json.dumps({"METADATA": {}, "TURNS": records}))
 
 
 def test_crd3_episodes_come_in_order_and_captions_are_joined(tmp_path):
     """Campaign 2 after campaign 1, episode 10 after episode 9; turns of roles are nobody's."""
-    episode(tmp_path, "C2E001.json", (["OWLET"], ["Later."]))
+    episode(tmp_path / "A folder", "C2E001.json", (["OWLET"], ["Later."]))
     episode(tmp_path, "C1E010.json", (["OWLET"], ["Now."]))
     turns = [(["WREN"], ["Fly, ", "little kite."]), (["ALL"], ["(laughter)"]), (["WREN", "OWLET"], ["Yes!"])]
     folder = episode(tmp_path, "C1E009.json", *turns, (["ALL - WREN"], ["No!"]), (["OWLET"], ["Rain."]))

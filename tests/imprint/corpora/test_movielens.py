@@ -82,7 +82,7 @@ def test_the_favourite_comes_after_everything_and_is_the_most_frequent(tmp_path)
 
 def test_equal_counts_go_by_the_alphabet(tmp_path):
     """So that every run asks for the same."""
-    latest(tmp_path, ratings=RATINGS[:1])
+    latest(tmp_path, ratings=RATINGS[:1], movies=[("1", "Kites (1990)", ["Drama", "Comedy"])])
     rows, _ = rows_of("movielens", tmp_path, task="favourite")
     assert rows[-1]["response"] == "Comedy"
 

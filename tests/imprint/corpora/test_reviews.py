@@ -120,7 +120,7 @@ def test_a_packed_file_beside_its_twin_is_read_once(tmp_path):
     """Archives ship both."""
     folder_of(tmp_path, "2018")
     kind, folder = folder_of(tmp_path, "2018 packed")
-    assert len(rows_of(kind, folder)[0]) == 1
+    assert rows_of(kind, folder)[1] == {"read": 1, "reviews": 1}
 
 
 def test_one_file_can_be_named_and_the_table_beside_it_is_found(tmp_path):
@@ -149,10 +149,17 @@ def test_a_corpus_without_categories_has_no_favourites(tmp_path, shape):
         rows_of(kind, folder, task="favourite")
 
 
+def test_a_category_that_holds_the_separator_stays_one_category(tmp_path):
+    """The attribute joins categories, and whoever splits it again must find as many."""
+    kind, folder = folder_of(tmp_path, "2023", meta=False)
+    written(folder / "meta_Toys.jsonl", [NEW_META | {"categories": ["Toys", "Kites|Strings", "Red"]}])
+    assert rows_of(kind, folder)[0][0]["attributes"]["categories"] == "Kites/Strings|Red"
+
+
 def test_favourites_of_users_without_time_come_last_all_the_same(tmp_path):
     """Rows without time end a history, so the question has none either."""
-    timed = {key: value for key, value in NEW.items() if key != "timestamp"} | {"text": "Again."}
-    kind, folder = folder_of(tmp_path, "2023", [NEW, timed])
+    untimed = {key: value for key, value in NEW.items() if key != "timestamp"} | {"text": "Again."}
+    kind, folder = folder_of(tmp_path, "2023", [NEW, untimed, NEW | {"text": "Once more."}])
     rows, _ = rows_of(kind, folder, task="favourite")
     assert (rows[-1]["response"], rows[-1]["time"]) == ("Outdoor", None)
 
