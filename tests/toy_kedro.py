@@ -29,7 +29,7 @@ def toy_catalog(**changed) -> dict:
 def copy_toy(folder: Path) -> Path:
     """A project of its own, beside the package's entry points: what an installed plugin looks like to Kedro."""
     shutil.copytree(TOY, folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("entry-points", {})
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     plugin = folder / "plugin/kedro_kfp_plugin-0.dist-info"
     plugin.mkdir(parents=True)
     (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: kedro-kfp-plugin\nVersion: 0\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kedro_kfp.errors import MissingPackageError
+from kedro_kfp.extra import kfp_module
 from kedro_kfp.plan import Plan, Step
 from kedro_kfp.pods import dress
 from kedro_kfp.settings import KubeflowSettings
@@ -30,10 +30,7 @@ def compile_plan(
     `env` and `params` are the defaults of the pipeline's two inputs: the Kedro environment, and parameters over those
     of the environment, as JSON text (a number stays as written, which KFP's own dictionaries do not promise).
     """
-    try:
-        from kfp import compiler
-    except ImportError as error:
-        raise MissingPackageError("kfp kfp-kubernetes", "compiling") from error
+    compiler = kfp_module("kfp.compiler", "compiling")
     pipeline = _pipeline(plan, settings, env, json.dumps(dict(params or {}), sort_keys=True))
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
@@ -95,8 +92,7 @@ def _step_component(plan: Plan, step: Step, settings: KubeflowSettings) -> Calla
 
     def command(*values: Any) -> dsl.ContainerSpec:
         given = dict(zip(inputs, values, strict=True))
-        flags = ["--step", step.name, "--pipeline", plan.pipeline, "--nodes", ",".join(step.nodes)]
-        flags += ["--env", given["env"], "--params", given["params"]]
+        flags = [*plan.flags(step), "--env", given["env"], "--params", given["params"]]
         if settings.run.run_id_parameter:
             flags += ["--set", settings.run.run_id_parameter, dsl.PIPELINE_JOB_ID_PLACEHOLDER]
         if step.loop:

@@ -48,6 +48,10 @@ class Plan:
     pipeline: str
     steps: tuple[Step, ...]
 
+    def flags(self, step: Step) -> list[str]:
+        """What tells `kedro_kfp.step` which nodes to run."""
+        return ["--step", step.name, "--pipeline", self.pipeline, "--nodes", ",".join(step.nodes)]
+
     def describe(self) -> str:
         """For people: a line a step."""
         return "\n".join(_line(step) for step in self.steps)

@@ -22,7 +22,7 @@ CONFIG_KEY = "kubeflow"
 class Project:
     """A project in one environment, as the translator needs it."""
 
-    env: str | None
+    env: str
     pipeline_name: str
     pipeline: Pipeline
     catalog: Mapping[str, Any]
@@ -53,12 +53,12 @@ def read_project(
     bootstrap_project(path)
     with KedroSession.create(path, env=env, runtime_params=dict(runtime_params or {})) as session:
         context = cast("KedroSession", session).load_context()
-        loader = context.config_loader
+        loader: Any = context.config_loader
         written = _kubeflow_config(loader)
         if pipeline_name not in pipelines:
             raise SettingsError(f"there is no pipeline {pipeline_name!r}; allowed are {sorted(pipelines)}")
         return Project(
-            env=context.env,
+            env=context.env or loader.default_run_env,
             pipeline_name=pipeline_name,
             pipeline=pipelines[pipeline_name],
             catalog=loader["catalog"],

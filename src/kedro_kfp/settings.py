@@ -15,8 +15,13 @@ _SECRET_NAME = re.compile(r"(?i)(secret|token|password|passwd|credential|access_
 _PINNED = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
 
 
+def is_pinned(image: str) -> bool:
+    """Whether an image's name says which one is meant: by a tag other than latest, or by its digest."""
+    return bool(_PINNED.fullmatch(image)) and "/" not in image.rpartition(":")[2]
+
+
 def _pinned(image: str) -> str:
-    if not _PINNED.fullmatch(image) or "/" in image.rpartition(":")[2]:
+    if not is_pinned(image):
         raise ValueError(
             f"{image!r} is not pinned: the same file would run other code tomorrow. Allowed is NAME:TAG with a tag "
             "other than latest, or NAME@sha256:DIGEST. Next: name the image you have pushed"
@@ -91,7 +96,9 @@ class Profile(_Settings):
     shared_memory: Bytes | None = Field(default=None, description="Size of /dev/shm; counts as memory.")
     node_selector: Mapping[str, str] = Field(default_factory=dict, description="Labels the machine must have.")
     tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints the pods put up with.")
-    affinity: tuple[Affinity, ...] = Field(default=(), description="Machines wanted or preferred.")
+    affinity: tuple[Affinity, ...] = Field(
+        default=(), description="Machines wanted or preferred; of several required entries, one is enough."
+    )
     retry: Retry = Field(default=Retry(), description="What happens after a failure.")
     timeout_seconds: int | None = Field(default=None, gt=0, description="A pod that runs longer is ended.")
     cache: bool = Field(
@@ -149,7 +156,8 @@ class Client(_Settings):
 
     host: str | None = Field(default=None, description="URL of the API; none: the kfp client finds it itself.")
     ui_host: str | None = Field(default=None, description="URL of the pages, where it is another.")
-    namespace: Label = Field(default="kubeflow", description="Namespace of runs.")
+    namespace: Label = Field(default="kubeflow", description="Namespace that Kubeflow Pipelines is installed in.")
+    user_namespace: Label | None = Field(default=None, description="Namespace of runs, where several users share it.")
     kube_context: str | None = Field(default=None, description="Context in the kubeconfig, without a host.")
     proxy: str | None = Field(default=None, description="URL of a proxy.")
     ca_file: str | None = Field(default=None, description="Certificates to trust, beside the system's.")
@@ -171,6 +179,38 @@ class Run(_Settings):
     run_id_parameter: str | None = Field(
         default=None, description="The Kedro parameter (dotted) in which steps find the run's id, for paths."
     )
+
+
+class Objective(_Settings):
+    """The number that a search makes small or large."""
+
+    name: str = Field(default="objective", pattern=r"^[A-Za-z][\w-]*$", description="Its name in Katib.")
+    dataset: str = Field(description="The dataset of the step that holds it, a nested dictionary.")
+    key: str = Field(description="Where in the dataset, dotted.")
+    goal: Literal["minimize", "maximize"] = Field(default="minimize", description="Which way is better.")
+
+
+class Searched(_Settings):
+    """One parameter of a search. Its bounds or choices stand in the Kedro parameters, in one place."""
+
+    kind: Literal["double", "int", "choice"] = Field(description="A number between two bounds, or one of a list.")
+    source: str = Field(description="The Kedro parameter (dotted) with [least, greatest], or with the list of choices.")
+    logarithmic: bool = Field(default=False, description="Draw numbers evenly on a logarithmic scale.")
+
+
+class Katib(_Settings):
+    """A search with Katib: TPE, one trial a pod."""
+
+    step: str = Field(description="The step that runs one trial; it must fan out over nothing.")
+    objective: Objective = Field(description="What is searched for.")
+    parameters: Mapping[str, Searched] = Field(min_length=1, description="Kedro parameters (dotted) that are searched.")
+    trials: int = Field(gt=0, description="Trials altogether.")
+    parallel: int = Field(
+        default=1, gt=0, description="Trials at a time; more is faster, and TPE learns less from each."
+    )
+    failures: int = Field(default=0, ge=0, description="Failed trials that the search survives.")
+    startup: int = Field(default=5, gt=0, description="First trials, drawn at random.")
+    seed: int = Field(default=0, ge=0, description="Of TPE.")
 
 
 class KubeflowSettings(_Settings):
@@ -199,6 +239,7 @@ class KubeflowSettings(_Settings):
     secrets: tuple[Secret, ...] = Field(default=(), description="Secrets of every step.")
     environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
     labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of every pod.")
+    katib: Katib | None = Field(default=None, description="A search with Katib, for `kedro kubeflow katib`.")
     run: Run = Field(default=Run(), description="Runs.")
     client: Client = Field(default=Client(), description="The Kubeflow API.")
 

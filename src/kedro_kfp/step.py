@@ -65,7 +65,9 @@ def _session(given: argparse.Namespace) -> KedroSession:
     for key, text in [*given.set, *([given.item] if given.item else [])]:
         merge_at(params, key, text, StepError)
     for key, text in given.set_json:
-        merge_at(params, key, _json(key, text), StepError)
+        merge_at(params, key, _json("--set-json", key, text), StepError)
+    for key, choices, number in given.pick:
+        merge_at(params, key, _picked(key, choices, number), StepError)
     try:
         bootstrap_project(given.project)
         return KedroSession.create(given.project, env=given.env, runtime_params=params)
@@ -73,11 +75,18 @@ def _session(given: argparse.Namespace) -> KedroSession:
         raise StepError(f"the Kedro project in {given.project} does not load: {error}") from error
 
 
-def _json(key: str, text: str) -> Any:
+def _json(flag: str, key: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise StepError(f"--set-json {key}: {text!r} is not JSON ({error})") from error
+        raise StepError(f"{flag} {key}: {text!r} is not JSON ({error})") from error
+
+
+def _picked(key: str, text: str, number: str) -> Any:
+    choices = _json("--pick", key, text)
+    if not isinstance(choices, list) or not number.isdecimal() or int(number) >= len(choices):
+        raise StepError(f"--pick {key}: there is no choice {number!r} in {text}")
+    return choices[int(number)]
 
 
 def _check_names(session: KedroSession, given: argparse.Namespace) -> None:
@@ -136,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     for flag, names, purpose in (
         ("--set", ("KEY", "TEXT"), "one more parameter (dotted), a text"),
         ("--set-json", ("KEY", "JSON"), "one more parameter (dotted), JSON"),
+        ("--pick", ("KEY", "JSON", "NUMBER"), "one more parameter (dotted), a numbered choice of a JSON list"),
         ("--text", ("DATASET", "PATH"), "a text to show"),
         ("--metrics", ("DATASET", "ARTIFACT", "PATTERNS"), "numbers to show, by dotted name"),
         ("--objective", ("NAME", "DATASET", "KEY"), "a number to print for Katib"),

@@ -90,6 +90,7 @@ def test_a_pinned_image_is_taken(image):
         ({"secrets": [{"name": "S3_KEYS", "keys": {"a": "A"}}]}, "secrets.0.name"),
         ({"environment": {"AWS_SECRET_ACCESS_KEY": "abc"}}, "environment.AWS_SECRET_ACCESS_KEY looks like"),
         ({"environment": {"KFP_TOKEN": "abc"}}, "Next: put it into a Kubernetes secret"),
+        ({"katib": {"step": "s", "trials": 1, "objective": {"dataset": "d", "key": "k"}}}, "katib.parameters: Field"),
         ({"name": "Not A Name"}, "name: String should match"),
     ],
 )

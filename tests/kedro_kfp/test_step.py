@@ -59,7 +59,7 @@ def test_a_task_of_a_fan_out_does_its_item_and_no_other(project, step):
 
 
 def test_single_parameters_lie_over_the_object_as_text_or_as_json(project, step):
-    flags = ["--set", "data_root", "data/007", "--set-json", "rows", "4", "--set-json", "fault.times", "2"]
+    flags = ["--set", "data_root", "data/007", "--pick", "rows", "[3, 4]", "1", "--set-json", "fault.times", "2"]
     assert step(*flags, params={"rows": 9, "fault": {"shard": None}}).returncode == 0
     assert json.loads((project / "data/007/shards/s0.json").read_text()) == [0, 3]
 
@@ -111,6 +111,8 @@ def test_a_project_that_cannot_begin_is_no_node_s_failure(project, step):
         ({}, ["--params", "[1]"], "--params is a JSON list; allowed is an object"),
         ({}, ["--params", "{'a': 1}"], "--params is not JSON"),
         ({}, ["--set-json", "rows", "many"], "--set-json rows: 'many' is not JSON"),
+        ({}, ["--pick", "rows", "[1, 2]", "2"], "--pick rows: there is no choice '2' in [1, 2]"),
+        ({}, ["--pick", "rows", "{}", "0"], "--pick rows: there is no choice '0' in {}"),
         ({"params": {"fault": 1}}, ["--set", "fault.times", "2"], "'fault' holds 1, which is no object"),
     ],
 )

@@ -1,0 +1,208 @@
+"""`kedro kubeflow …` as its users type it, and the requests that reach a Kubeflow API."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from threading import Thread
+
+import pytest
+import yaml
+from kubeflow_api import Kubeflow
+from repository import ROOT
+from toy_kedro import kedro, run_in
+
+from kedro_kfp.cluster import Cluster, client_arguments, content_version, six_fields
+from kedro_kfp.compiled import read_compiled
+from kedro_kfp.errors import RunError, SettingsError
+from kedro_kfp.settings import Client, read_settings
+
+
+def test_the_command_is_registered_and_imports_nothing_heavy():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared["kedro.project_commands"] == {"kubeflow": "kedro_kfp.cli:commands"}
+    code = "import sys, kedro_kfp.cli; print(sorted({'kfp', 'kubernetes', 'pydantic', 'kedro'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_compile_dry_run_prints_the_plan_and_writes_nothing(project):
+    run = kedro(project, "kubeflow", "compile", "--env", "cluster", "--dry-run", "--params", '{"rows": 5}')
+    assert run.returncode == 0, run.stderr
+    assert "square: square_numbers; one task for each of shard_names, 2 at a time; 4 CPU, 16Gi" in run.stdout
+    assert not (project / "kubeflow").exists()
+
+
+def test_a_refusal_is_the_message_and_no_traceback(project):
+    (project / "conf/cluster/catalog.yml").write_text(
+        "metrics: {type: json.JSONDataset, filepath: lost/metrics.json}\n"
+    )
+    run = kedro(project, "kubeflow", "compile", "--env", "cluster")
+    assert run.returncode == 1
+    assert "dataset 'metrics' of node 'total' lies at /home/toy/lost/metrics.json" in run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["compile", "--env", "cluster", "--params", "[1]"], "--params '[1]' is neither a JSON object nor a file"),
+        (["compile", "--env", "cluster", "--params", "{1}"], "--params is not JSON"),
+        (["compile", "--env", "base"], "there is no kubeflow.yml"),
+        (["validate", "nowhere.yaml"], "nowhere.yaml is not a pipeline"),
+    ],
+)
+def test_what_a_command_cannot_use_is_said(project, command, says):
+    run = kedro(project, "kubeflow", *command)
+    assert run.returncode == 1
+    assert says in " ".join(run.stderr.split())
+
+
+def test_without_kfp_a_command_says_what_to_install(project):
+    code = (
+        "import sys; sys.modules['kfp'] = None; from kedro.framework.cli.cli import main;"
+        "sys.argv = ['kedro', 'kubeflow', 'compile', '--env', 'cluster']; main()"
+    )
+    run = run_in(project, "-c", code)
+    assert run.returncode == 1
+    assert "kfp kfp-kubernetes is not installed, and compiling needs it" in " ".join(run.stderr.split())
+
+
+def test_parameters_may_come_from_a_file(project):
+    (project / "params.json").write_text('{"rows": 7, "text": "a,b"}')
+    run = kedro(project, "kubeflow", "compile", "--env", "cluster", "--params", "params.json", "-o", "made.yaml")
+    assert run.returncode == 0, run.stderr
+    inputs = read_compiled(project / "made.yaml").spec["root"]["inputDefinitions"]["parameters"]
+    assert json.loads(inputs["params"]["defaultValue"]) == {"rows": 7, "text": "a,b"}
+    assert inputs["env"]["defaultValue"] == "cluster"
+
+
+@pytest.fixture
+def kubeflow(project):
+    """A running server, which the project's kubeflow.yml names."""
+    api = Kubeflow()
+    thread = Thread(target=api.server.serve_forever, daemon=True)
+    thread.start()
+    file = project / "conf/cluster/kubeflow.yml"
+    written = yaml.safe_load(file.read_text())
+    written["client"] = {"host": api.host, "user_namespace": "toys", "token_variable": "TOY_TOKEN"}
+    file.write_text(yaml.safe_dump(written))
+    yield api
+    api.server.shutdown()
+    api.server.server_close()
+
+
+def command(project, *arguments):
+    return kedro(project, "kubeflow", *arguments, "--env", "cluster", TOY_TOKEN="moonshine", NO_PROXY="*")
+
+
+@pytest.fixture
+def cluster(kubeflow, project, monkeypatch):
+    monkeypatch.setenv("TOY_TOKEN", "moonshine")
+    monkeypatch.setenv("NO_PROXY", "*")
+    return Cluster(read_settings(yaml.safe_load((project / "conf/cluster/kubeflow.yml").read_text())))
+
+
+def test_run_once_waits_and_its_exit_code_follows_the_run(project, compiled, kubeflow):
+    kubeflow.states = ["FAILED"]
+    run = command(project, "run-once", str(compiled), "--wait", "--params", '{"rows": 5}', "--name", "tuesday")
+    assert run.returncode == 1
+    assert "run r1: FAILED" in run.stdout
+    assert "run r1 ended as FAILED" in run.stderr
+    ((_, body, headers),) = kubeflow.posted("/runs")
+    sent = json.loads(body)
+    assert (sent["display_name"], sent["experiment_id"], sent["service_account"]) == ("tuesday", "e1", "toy-runner")
+    assert sent["runtime_config"]["parameters"] == {"params": '{"rows": 5}', "env": "cluster"}
+    documents = list(yaml.safe_load_all(compiled.read_text()))
+    assert sent["pipeline_spec"]["pipeline_spec"]["deploymentSpec"] == documents[0]["deploymentSpec"]
+    assert set(sent["pipeline_spec"]["platform_spec"]["platforms"]) == {"kubernetes"}
+    assert headers["authorization"] == "Bearer moonshine"
+    assert "moonshine" not in run.stdout + run.stderr
+
+
+def test_schedule_replaces_no_schedule_unless_it_is_told_to(project, compiled, kubeflow):
+    run = command(project, "schedule", str(compiled), "--cron", "0 3 * * *")
+    assert run.returncode == 0, run.stderr
+    ((_, body, _),) = kubeflow.posted("/recurringruns")
+    sent = json.loads(body)
+    assert sent["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
+    assert (sent["display_name"], sent["mode"]) == ("toy", "ENABLE")
+    assert (sent["max_concurrency"], sent["no_catchup"]) == (1, True), "one run at a time, none made up for"
+
+    kubeflow.schedules = [{"recurring_run_id": "s1", "display_name": "toy"}]
+    refused = command(project, "schedule", str(compiled), "--cron", "0 3 * * *")
+    assert refused.returncode == 1
+    assert "there is a schedule 'toy' already (s1)" in refused.stderr
+    assert len(kubeflow.posted("/recurringruns")) == 1
+    replaced = command(project, "schedule", str(compiled), "--cron", "0 3 * * *", "--replace")
+    assert replaced.returncode == 0, replaced.stderr
+    assert [path for method, path, *_ in kubeflow.asked if method == "DELETE"] == ["/recurringruns/s1"]
+
+
+@pytest.mark.parametrize("arguments", [["upload"], ["run-once"], ["schedule", "--cron", "0 3 * * *"]])
+def test_a_dry_run_says_what_it_would_send_and_sends_nothing(project, compiled, kubeflow, arguments):
+    run = command(project, arguments[0], str(compiled), *arguments[1:], "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert "toy" in json.loads(run.stdout[run.stdout.index("{") :]).values()
+    assert kubeflow.asked == []
+
+
+def test_a_file_is_uploaded_once_whatever_the_number_of_versions(cluster, compiled, kubeflow):
+    read = read_compiled(compiled)
+    assert cluster.upload(read, None) == ("p1", "v1", True)
+    ((query, body, headers),) = kubeflow.posted("/pipelines/upload")
+    assert (query["name"], query["namespace"]) == (["toy"], ["toys"])
+    assert headers["Content-Type"].startswith("multipart/form-data")
+    assert compiled.read_bytes() in body
+    ((query, body, _),) = kubeflow.posted("/pipelines/upload_version")
+    assert (query["name"], query["pipelineid"]) == ([content_version(compiled)], ["p1"])
+    kubeflow.versions.insert(0, {"pipeline_version_id": "v0", "display_name": "older"})
+    assert cluster.upload(read, None) == ("p1", "v1", False), "found on the second page"
+    assert cluster.upload(read, "named")[2]
+    assert len(kubeflow.posted("/pipelines/upload")) == 1
+
+
+def test_waiting_ends_with_a_run_that_somebody_cancels_and_after_its_time(cluster, kubeflow):
+    kubeflow.states = ["PENDING", "RUNNING", "CANCELED"]
+    assert cluster.wait("r1", timeout_seconds=60, poll_seconds=0) == "CANCELED"
+    kubeflow.states = ["RUNNING"]
+    with pytest.raises(RunError, match="still RUNNING after 0 s"):
+        cluster.wait("r1", timeout_seconds=0, poll_seconds=0)
+
+
+def test_listings_give_id_name_and_state(cluster, kubeflow, compiled):
+    cluster.upload(read_compiled(compiled), None)
+    kubeflow.schedules = [{"recurring_run_id": "s1", "display_name": "nightly", "status": "ENABLED"}]
+    assert [line[:2] for line in cluster.listing("pipelines")] == [("p1", "toy")]
+    assert list(cluster.listing("schedules")) == [("s1", "nightly", "ENABLED")]
+    assert list(cluster.listing("runs")) == []
+
+
+def test_an_api_that_refuses_or_is_not_there_is_named(cluster, kubeflow, compiled):
+    kubeflow.refuse = (403, {"message": "no rights"})
+    with pytest.raises(RunError, match=r"answered 403 Forbidden: .*no rights"):
+        cluster.start(read_compiled(compiled), "x", {})
+    kubeflow.server.shutdown()
+    kubeflow.server.server_close()
+    with pytest.raises(RunError, match="does not answer"):
+        list(cluster.listing("pipelines"))
+
+
+def test_credentials_come_from_the_environment_and_a_missing_one_is_named(monkeypatch):
+    monkeypatch.setenv("COOKIES", "a=b")
+    given = client_arguments(Client(host="https://kfp.example", cookies_variable="COOKIES", ca_file="ca.pem"))
+    assert (given["cookies"], given["ssl_ca_cert"], given["existing_token"]) == ("a=b", "ca.pem", None)
+    monkeypatch.delenv("COOKIES")
+    with pytest.raises(SettingsError, match=r"client\.cookies_variable names 'COOKIES', which is not set"):
+        client_arguments(Client(cookies_variable="COOKIES"))
+
+
+def test_cron_has_five_fields_or_six():
+    assert six_fields("0 3 * * 1-5") == "0 0 3 * * 1-5"
+    assert six_fields("30 0 3 * * *") == "30 0 3 * * *"
+    with pytest.raises(SettingsError, match="4 fields"):
+        six_fields("0 3 * *")
+
+
+def test_ui_prints_its_address(project, kubeflow):
+    assert command(project, "ui", "--dry-run").stdout.strip().splitlines()[-1] == kubeflow.host
