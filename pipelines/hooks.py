@@ -80,8 +80,8 @@ class RunHooks:
             from imprint.report.tables import terminal_table
 
             Console().print(terminal_table(catalog.load("metrics")))
-        if "report" in pipeline.all_outputs():
-            log.info("The report: %s", catalog["report"]._filepath)
+        for page in sorted({"report", "comparison"} & pipeline.all_outputs()):
+            log.info("The %s: %s", page, catalog[page]._filepath)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Pipeline
 
-from pipelines import base, evaluate, ingest, inject, partition, report, respond, search, validate
+from pipelines import base, compare, evaluate, ingest, inject, partition, report, respond, search, validate
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """All pipelines; `__default__` is the spine from a corpus to a report."""
+    """All pipelines; `__default__` is the spine from a corpus to a report, `compare` the same with more methods."""
     stages = {
         "ingest": ingest.create_pipeline(),
         "validate": validate.create_pipeline(),
@@ -17,4 +17,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluate.create_pipeline(),
         "report": report.create_pipeline(),
     }
-    return {**stages, "respond": respond.create_pipeline(), "__default__": Pipeline(list(stages.values()))}
+    trained = [stage for name, stage in stages.items() if name not in ("evaluate", "report")]
+    return {
+        **stages,
+        "respond": respond.create_pipeline(),
+        "compare": Pipeline([*trained, compare.create_pipeline()]),
+        "__default__": Pipeline(list(stages.values())),
+    }

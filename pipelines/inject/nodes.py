@@ -1,11 +1,9 @@
 """Train every user's memory."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from imprint.base.settings import BaseSettings
-from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from pipelines.progress import bar
 
@@ -21,12 +19,12 @@ def train_memories(
     memory_workspace: Path,
 ) -> dict[str, Any]:
     """The method `memory`: every user in the config that the search found for them."""
+    from imprint.search.chosen import chosen_configs
     from imprint.search.scopes import SearchResult
 
-    found = SearchResult(**search_result)
-    chosen_by = {"search": found.fingerprint, "scope": found.scope}
+    mine = chosen_configs(SearchResult(**search_result))["memory"]
     inputs = user_histories, user_index, pooled_model, base, memory, seed, memory_workspace
-    return _train("memories", found.config_of, chosen_by, *inputs)
+    return _train("memories", mine, *inputs)
 
 
 def train_baseline_memories(
@@ -40,29 +38,17 @@ def train_baseline_memories(
     memory_workspace: Path,
 ) -> dict[str, Any]:
     """What `memory` is held against: all users in the fixed config, in random search's, and in the population's."""
+    from imprint.search.chosen import chosen_configs
     from imprint.search.scopes import SearchResult
 
-    found = SearchResult(**search_result)
-    names = {"fixed": "fixed_memory", "random": "random_memory", "tpe": "population_memory"}
-    chosen = {name: found.population[study] for study, name in names.items() if study in found.population}
-    if found.scope == "population":
-        del chosen["population_memory"]  # that is `memory` itself
+    chosen = chosen_configs(SearchResult(**search_result))
     inputs = user_histories, user_index, pooled_model, base, memory, seed, memory_workspace
-    return {
-        name: _train(
-            name.replace("_", " "),
-            choice.config_of,
-            {"search": found.fingerprint, "study": choice.study, "tid": choice.tid},
-            *inputs,
-        )
-        for name, choice in chosen.items()
-    }
+    return {name: _train(name.replace("_", " "), mine, *inputs) for name, mine in chosen.items() if name != "memory"}
 
 
 def _train(
     title: str,
-    config_of: Callable[[str], MemoryConfig],
-    chosen_by: dict[str, Any],
+    chosen: Any,
     user_histories: Any,
     user_index: Any,
     pooled_model: dict[str, Any],
@@ -76,7 +62,7 @@ def _train(
 
     model = load_base(BaseRecord(**pooled_model), base)
     histories = read_training(model, user_histories, user_index.to_table().to_pylist(), memory.early_stopping)
-    configs = {history.user_id: config_of(history.user_id) for history in histories}
+    configs = {history.user_id: chosen.config_of(history.user_id) for history in histories}
     draw = bar(title, "user")
-    made = train_memories(model, histories, configs, seed, memory, workspace, chosen_by, draw)
+    made = train_memories(model, histories, configs, seed, memory, workspace, chosen.chosen_by, draw)
     return made.model_dump(mode="json")

@@ -44,17 +44,21 @@ def parameter_models(project):
 
 def test_the_spine_is_the_stages_in_their_order(project):
     assert list(project) == [
-        "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "__default__",
+        "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "compare",
+        "__default__",
     ]  # fmt: skip
     spine = {node.name for node in project["__default__"].nodes}
     assert spine == {
-        node.name for name, stage in project.items() if name not in ("respond", "__default__") for node in stage.nodes
+        node.name
+        for name, stage in project.items()
+        if name not in ("respond", "compare", "__default__")
+        for node in stage.nodes
     }
     assert not spine & {node.name for node in project["respond"].nodes}
 
 
 def test_every_node_has_a_name_and_tags_for_a_cluster(project):
-    for node in project["__default__"].nodes + project["respond"].nodes:
+    for node in project["__default__"].nodes + project["respond"].nodes + project["compare"].nodes:
         assert re.fullmatch(r"[a-z_]+", node.name)
         assert sorted(tag.split(".")[0] for tag in node.tags) == ["group", "res"], node.name
 
@@ -74,6 +78,7 @@ def test_every_dataset_is_in_the_catalog_with_its_layer_and_every_entry_is_used(
     for name, entry in entries.items():  # a file lies in the layer it is said to belong to
         assert f"/{layers[name]}" in entry["filepath"] or entry["filepath"].startswith("conf/"), name
     assert backward(project["__default__"], layers) == []
+    assert backward(project["compare"], layers) == []
 
 
 def backward(pipeline, layers):
@@ -113,13 +118,14 @@ def test_every_environment_gives_parameters_that_every_model_accepts(project, en
         "memory",
         "evaluate",
         "respond",
+        "compare",
     } <= {name for name, kind in models.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
     for name, kind in models.items():
         TypeAdapter(kind).validate_python(parameters[name])
 
 
 @pytest.mark.parametrize(
-    "block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate"]
+    "block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate", "compare"]
 )
 def test_a_misspelt_key_in_any_block_is_refused(project, block):
     given = written()[block]

@@ -226,3 +226,27 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
 
 def read_lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp_path):
+    """From nothing: the same stages, then each method of the settings within the budget."""
+    from imprint.data.tables import open_table
+
+    data_root = tmp_path / "data"
+    printed = run(data_root, "--pipelines", "compare").stdout
+
+    found = json.loads((data_root / "08_reporting/metrics.json").read_text())
+    expected = {"base", "pooled", "recent_history", "retrieval", "fixed_memory", "memory", "memory+retrieval"}
+    assert set(found["methods"]) == set(found["costs"]) == expected | {"persona_plug", "user_llm"}
+    assert all({"loss", "seconds_per_user", "bytes_per_user"} <= scores.keys() for scores in found["methods"].values())
+    assert {"persona_plug", "memory+retrieval"} < {word for word in printed.split() if word[0].isalpha()}
+    budget = found["budget_tokens"]
+    assert all(cost["training_tokens"] < 1.1 * budget for cost in found["costs"].values())
+    index = {row["user_id"]: row for row in open_table(data_root / "04_feature/user_index").to_table().to_pylist()}
+    measured = open_table(data_root / "07_model_output/compared_scores").to_table().to_pylist()
+    assert {index[row["user_id"]]["role"] for row in measured} == {"reported"}
+    shared = json.loads((data_root / "06_models/shared_methods.json").read_text())
+    for record in shared.values():
+        taught_by = json.loads((Path(record["path"]) / "manifest.json").read_text())["taught_by"]
+        assert {index[user_id]["role"] for user_id in taught_by} == {"background", "pilot"}
+    assert "Use " in (page := (data_root / "08_reporting/comparison.html").read_text()) or "may be as good" in page

@@ -124,12 +124,19 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "seconds_per_user",
-            "Seconds to train one user's memory on the machine of this run; users of one fleet share its time.",
+            "Seconds that one user costs on the machine of this run: training of a memory, where users of one fleet "
+            "share its time, or encoding of a history. Training of weights that all users share is not in it.",
             False,
-            "1",
+            "2",
             "seconds",
         ),
-        Metric("bytes_per_user", "Size of one user's memory in the store.", False, "1", "bytes"),
+        Metric(
+            "bytes_per_user",
+            "Bytes kept of one user: a memory in the store, vectors of a history, or its text.",
+            False,
+            "2",
+            "bytes",
+        ),
     )
 }
 """The only list of metrics. Keys are those of `metrics.json`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -121,6 +122,7 @@ def _indexed(texts: list[list[str]]) -> Any:
 
     if not any(texts):
         return None
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # at import it sets itself to report every index
     index = BM25(method="lucene")
     index.index(texts, show_progress=False)
     return index

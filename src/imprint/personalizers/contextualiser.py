@@ -71,11 +71,11 @@ class GatedCrossAttention(nn.Module):
 
     def forward(self, said: Tensor, states: Tensor, real: Tensor) -> Tensor:
         """`said` [rows, tokens, hidden], with `states` [rows, L, width] of which some are `real` [rows, L]."""
-        user = self.norm_states(states)
-        read = self.attention(self.norm(said), user, user, key_padding_mask=~real, need_weights=False)[0]
-        said = said + self.gate.tanh() * read
-        answer: Tensor = said + self.gate_feed_forward.tanh() * self.feed_forward(said)
-        return answer
+        user, wide = self.norm_states(states), said.float()
+        read = self.attention(self.norm(wide), user, user, key_padding_mask=~real, need_weights=False)[0]
+        wide = wide + self.gate.tanh() * read
+        answer: Tensor = wide + self.gate_feed_forward.tanh() * self.feed_forward(wide)
+        return answer.to(said.dtype)
 
 
 @contextmanager

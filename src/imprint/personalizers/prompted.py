@@ -43,6 +43,11 @@ class Prompted:
         prompts = [self._prompts.prompt(question.query, self._shown(question)) for question in questions]
         return self._model.complete([question.user_id for question in questions], prompts, max_new_tokens)
 
+    def bytes_of(self, user_id: str) -> int:
+        """Bytes of the user's texts, and of their memory where there is one."""
+        rows = self._past.rows_of(user_id)
+        return self._model.bytes_of(user_id) + sum(len(f"{row.query}{row.response}".encode()) for row in rows)
+
     def forget(self, user_id: str) -> tuple[str, ...]:
         """Drop the user's history and its index; what the answering model keeps is named by it."""
         self._past.forget(user_id)

@@ -46,6 +46,10 @@ class Personalizer(Protocol):
         """One response a question, in order."""
         ...
 
+    def bytes_of(self, user_id: str) -> int:
+        """Bytes kept of a user. `UnknownUserError` for a user the method would have to know, and does not."""
+        ...
+
     def forget(self, user_id: str) -> tuple[str, ...]:
         """Remove what the method keeps of a user; returns, in words, where traces may be left (nowhere: empty).
 

@@ -69,6 +69,10 @@ class Remembered:
         """The continuation of each prompt under the memory of the user beside it."""
         return self._server.complete(self._memories(user_ids), prompts, max_new_tokens)
 
+    def bytes_of(self, user_id: str) -> int:
+        """Bytes of the user's factors in the store."""
+        return self._store.bytes_of(user_id)
+
     def forget(self, user_id: str) -> tuple[str, ...]:
         """The user is not answered any more. Their bytes leave the disk when the store is rewritten."""
         known = user_id in self._store and user_id not in self._forgotten

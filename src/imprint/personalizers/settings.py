@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
@@ -140,3 +140,43 @@ class UserLLMSettings(BaseModel):
                 "Next: change one of the two."
             )
         return self
+
+
+Method = Literal[
+    "base",
+    "pooled",
+    "recent_history",
+    "retrieval",
+    "fixed_memory",
+    "random_memory",
+    "population_memory",
+    "memory",
+    "memory+retrieval",
+    "persona_plug",
+    "user_llm",
+]
+
+
+class CompareSettings(BaseModel):
+    """Which methods are compared, and how much each may be trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    methods: tuple[Method, ...] = Field(min_length=1, description="In the order in which they are measured.")
+    budget_tokens: int = Field(
+        ge=1, description="Training tokens each method may spend, all users together, on top of the pooled model."
+    )
+    taught_by: tuple[Literal["background", "pilot"], ...] = Field(
+        min_length=1, description="Whose training rows teach weights that all users share."
+    )
+    recent_history: RecentHistorySettings
+    retrieval: RetrievalSettings
+    persona_plug: PlugSettings
+    user_llm: UserLLMSettings
+
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        if len(set(methods)) < len(methods):
+            raise SettingsError(f"methods: {list(methods)} names one twice. Next: name each once.")
+        return methods

@@ -41,6 +41,10 @@ class Unpersonalised:
         """The model's continuation of each prompt; whose it is makes no difference."""
         return self._server.complete([None] * len(user_ids), prompts, max_new_tokens)
 
+    def bytes_of(self, user_id: str) -> int:
+        """Nothing is kept of a user."""
+        return 0
+
     def forget(self, user_id: str) -> tuple[str, ...]:
         """Nothing is kept of a user, but a model trained on the corpus may have been trained on their rows."""
         record = self.base.record

@@ -213,7 +213,7 @@ def _adapted(base: BaseModelInUse, settings: UserLLMSettings) -> tuple[BaseModel
     """The language model of a strategy, a copy where it is trained, and those of its weights that are."""
     if settings.strategy not in ("full", "lora"):
         return base, {}
-    copy = replace(base, model=deepcopy(base.model))
+    copy = replace(base, model=deepcopy(base.model).float())
     if settings.strategy == "full":
         copy.model.requires_grad_(True)
     else:

@@ -197,11 +197,12 @@ def _figures(trials: Sequence[Record], scores: Sequence[Score], specificity: Rec
     if any(trial["trainable_parameters"] for trial in finished_trials(trials)):
         figures["pareto"] = plots.pareto(trials)
     return {
-        name: _embedded(name, figure, with_library=place == 0) for place, (name, figure) in enumerate(figures.items())
+        name: embedded(name, figure, with_library=place == 0) for place, (name, figure) in enumerate(figures.items())
     }
 
 
-def _embedded(name: str, figure: Figure, with_library: bool) -> Embedded:
+def embedded(name: str, figure: Figure, with_library: bool) -> Embedded:
+    """A figure for a page; one of a page's figures carries plotly itself."""
     from markupsafe import Markup
     from plotly.io import to_html
 

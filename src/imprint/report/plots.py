@@ -35,7 +35,8 @@ MAX_BARS = 200
 MAX_LABELS = 24
 
 
-def _figure(title: str, x: str, y: str, height: int = 380) -> Figure:
+def figure_of(title: str, x: str, y: str, height: int = 380) -> Figure:
+    """An empty figure in the look of all our figures."""
     import plotly.graph_objects as go
 
     axis = {"gridcolor": RULE, "zerolinecolor": RULE, "automargin": True, "ticks": "outside", "tickcolor": RULE}
@@ -57,7 +58,7 @@ def _figure(title: str, x: str, y: str, height: int = 380) -> Figure:
 
 def convergence(trials: Trials) -> Figure:
     """Best-so-far of TPE and random search; trials are dots, the fixed config a line, failures lie at the bottom."""
-    figure = _figure(_convergence_title(trials), "trials of the study so far", "validation loss, nats per token")
+    figure = figure_of(_convergence_title(trials), "trials of the study so far", "validation loss, nats per token")
     values = [trial["objective_value"] for trial in finished_trials(trials)]
     floor = min(values) - 0.08 * ((max(values) - min(values)) or 1) if values else 0.0
     for study in ("random", "tpe"):
@@ -148,7 +149,7 @@ def gains(scores: Sequence[Score]) -> Figure:
     """Each user's loss under pooled (else base) minus the loss under the own memory, sorted; dots against base."""
     found = gains_by_user(scores)
     opponent, values = main_gains(scores)
-    figure = _figure(_gains_title(opponent, values), "", f"nats per token saved against {opponent}")
+    figure = figure_of(_gains_title(opponent, values), "", f"nats per token saved against {opponent}")
     shown = [gain for gain in found if getattr(gain, opponent) is not None]
     if len(shown) > MAX_BARS:  # a million bars say no more than two hundred quantiles
         shown = [shown[place * (len(shown) - 1) // (MAX_BARS - 1)] for place in range(MAX_BARS)]
@@ -190,7 +191,7 @@ def specificity_heatmap(specificity: Mapping[str, Any]) -> Figure:
     """Rows: whose words; columns: whose memory; colour: loss minus the row's loss under its own memory (diagonal 0)."""
     users, losses = specificity["users"], specificity["loss"]
     size = len(users)
-    figure = _figure(_specificity_title(specificity), "whose memory", "whose words", height=min(760, 240 + 16 * size))
+    figure = figure_of(_specificity_title(specificity), "whose memory", "whose words", height=min(760, 240 + 16 * size))
     extra = [[loss - row[place] for loss in row] for place, row in enumerate(losses)]
     largest = max((abs(value) for row in extra for value in row), default=0.0) or 1.0
     figure.add_heatmap(
@@ -227,7 +228,7 @@ def pareto(trials: Trials) -> Figure:
     """Validation loss against trainable parameters of every finished trial, and the front that nothing beats."""
     sized = [trial for trial in finished_trials(trials) if trial["trainable_parameters"]]
     front = pareto_front(sized)
-    figure = _figure(_pareto_title(front), "trainable parameters of one memory", "validation loss, nats per token")
+    figure = figure_of(_pareto_title(front), "trainable parameters of one memory", "validation loss, nats per token")
     if front:
         figure.add_scatter(
             x=[trial["trainable_parameters"] for trial in front],

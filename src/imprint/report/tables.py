@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-METHOD_ORDER = ("base", "pooled", "fixed_memory", "random_memory", "population_memory", "memory")
+METHOD_ORDER = (
+    "base",
+    "pooled",
+    "recent_history",
+    "retrieval",
+    "persona_plug",
+    "user_llm",
+    "fixed_memory",
+    "random_memory",
+    "population_memory",
+    "memory",
+    "memory+retrieval",
+)
 ANSWERS = ("loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover")
 """Metrics of how well users are answered; the others say whose a memory is and what it costs."""
 LABELS = {
@@ -33,6 +45,9 @@ LABELS = {
     "bytes_per_user": "size per user",
 }
 SIGNIFICANT = 0.05
+FEW_METHODS = 6
+"""More than this many columns of a terminal's table could not be read."""
+SHOWN_OF_MANY = ("loss", "rougeL", "persona_f1", "seconds_per_user", "bytes_per_user")
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -176,12 +191,14 @@ def p_in_words(p: float) -> str:
 def terminal_table(metrics: Mapping[str, Any]) -> Table:
     """The scores for a terminal: a `rich` table with a row a metric and a column a method, so that 80 columns do.
 
-    Best values are bold; intervals stand under the means.
+    Best values are bold; intervals stand under the means. Many methods have a row each, with the means of some metrics.
     """
     from rich.table import Table
     from rich.text import Text
 
     rows = method_table(metrics)
+    if len(rows) > FEW_METHODS:
+        return _table_of_many(rows)
     table = Table(caption="mean over users, 95 % bootstrap interval below; bold: best")
     table.add_column("metric")
     for row in rows:
@@ -189,6 +206,21 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
         table.add_column(Text(row.method), justify="right")
     for key in metric_keys(metrics):
         table.add_row(label(key), *(_terminal_cell(row.cells.get(key)) for row in rows))
+    return table
+
+
+def _table_of_many(rows: Sequence[MethodRow]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(caption="mean over users; bold: best. Intervals: metrics.json and the page")
+    table.add_column("method", min_width=max(len(row.method) for row in rows))  # a cut name would be another method
+    for key in SHOWN_OF_MANY:
+        table.add_column(label(key), justify="right")
+    for row in rows:
+        cells = [row.cells.get(key) for key in SHOWN_OF_MANY]
+        means = [Text(cell.mean, style="bold" if cell.best else "") if cell else Text("none", "dim") for cell in cells]
+        table.add_row(Text(row.method), *means)
     return table
 
 

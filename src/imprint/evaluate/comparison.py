@@ -1,0 +1,200 @@
+"""Methods side by side at one budget: what each loses, by how much history a user has, and what each costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.data.tables import opened_fingerprint
+from imprint.evaluate.measure import Rows, answer_rows, held_out_rows, score_rows
+from imprint.evaluate.per_user import PerUser, answers, costs, losses, merge
+from imprint.evaluate.settings import EvaluateSettings
+from imprint.evaluate.statistics import bootstrap_interval, summarise
+from imprint.evaluate.tables import responses_table, scores_table
+from imprint.personalizers.protocol import Histories, Personalizer
+from imprint.personalizers.settings import CompareSettings
+from imprint.provenance import fingerprint, run_conditions, seed_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+GROUPS = 3
+"""Groups of users by how much history they have."""
+
+
+class Training(NamedTuple):
+    """What was trained for a method: tokens and seconds over all users, and seconds by user where each has weights.
+
+    Seconds of the search for configs are apart: they are no part of the budget.
+    """
+
+    tokens: int
+    seconds: float
+    search_seconds: float
+    fingerprint: str
+    per_user: Mapping[str, float] | None
+
+
+def measure_method(
+    method: Personalizer,
+    histories: Histories,
+    scored: Rows,
+    asked: Rows,
+    settings: EvaluateSettings,
+    on_user: Callable[[], None] = lambda: None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Records of scores and of responses, and what fitting, scoring and responding took: seconds, and bytes by user."""
+    began = time.perf_counter()
+    method.fit(histories)
+    fitted = time.perf_counter()
+    scores = score_rows(method, scored, on_user)
+    done = time.perf_counter()
+    responses = answer_rows(method, asked, settings.max_new_tokens)
+    seconds = {"fit": fitted - began, "score": done - fitted, "respond": time.perf_counter() - done}
+    size = {user_id: method.bytes_of(user_id) for user_id in histories}
+    return scores, responses, {"seconds": seconds, "bytes": size, "scored": len(scores), "answered": len(responses)}
+
+
+def measure_run(
+    methods: Iterable[Personalizer],
+    table: pads.Dataset,
+    index: Sequence[IndexRow],
+    settings: EvaluateSettings,
+    counter: Callable[[str, int], Callable[[], None]] = lambda title, users: lambda: None,
+) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """Every method fitted on reported users' training rows, measured on their test rows; `counter` draws progress."""
+    histories = read_histories(table, users_of(index, "reported"), "train")
+    scored = held_out_rows(table, index, settings.max_test_rows)
+    asked = held_out_rows(table, index, settings.responses_per_user)
+    scores, responses, found = [], [], {}
+    for method in methods:
+        draw = counter(method.name, len(scored))
+        mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, draw)
+        scores += mine
+        responses += answered
+    return scores_table(scores), responses_table(responses), found
+
+
+def trained(
+    memories: Mapping[str, Mapping[str, Any]],
+    shared: Mapping[str, Mapping[str, Any]],
+    trials: Sequence[Mapping[str, Any]],
+    own_trials: Sequence[Mapping[str, Any]],
+) -> dict[str, Training]:
+    """What each method's training was, from the records of the stages that trained."""
+    spent = {study: sum(one["seconds"] for one in trials if one["study"] == study) for study in ("tpe", "random")}
+    searched = {
+        "memory": spent["tpe"] + sum(one["seconds"] for one in own_trials),
+        "population_memory": spent["tpe"],
+        "random_memory": spent["random"],
+    }
+    found: dict[str, Training] = {}
+    for name, one in memories.items():
+        seconds = one["store"]["seconds"]
+        made_of = one["store"]["fingerprint"]
+        found[name] = Training(one["tokens"], sum(seconds.values()), searched.get(name, 0.0), made_of, seconds)
+    if "memory" in found:
+        found["memory+retrieval"] = found["memory"]
+    for name, record in shared.items():
+        found[name] = Training(record["training_tokens"], record["seconds"], 0.0, record["fingerprint"], None)
+    return found
+
+
+def summarise_comparison(
+    table: pads.Dataset,
+    index: Sequence[IndexRow],
+    scores: Sequence[Mapping[str, Any]],
+    responses: Sequence[Mapping[str, Any]],
+    measured: Mapping[str, Mapping[str, Any]],
+    training: Mapping[str, Training],
+    compare: CompareSettings,
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """`metrics.json` (design, section 8) with more parts: `budget_tokens`, `costs` by method, and `by_history`.
+
+    `measured` is what `measure_method` found, by method.
+    """
+    histories = read_histories(table, users_of(index, "reported"), "train")
+    found = losses(scores)
+    parts = [found, answers(responses, histories)]
+    for method, one in measured.items():
+        seconds = dict.fromkeys(histories, one["seconds"]["fit"] / max(1, len(histories)))
+        own = training[method].per_user if method in training else None
+        if own is not None:
+            seconds = {user_id: seconds[user_id] + own[user_id] for user_id in histories}
+        parts.append(costs(method, list(histories), seconds, one["bytes"]))
+    per_user: PerUser = merge(parts)
+    fingerprints = {
+        "data": opened_fingerprint(table),
+        "measured": fingerprint([[row["method"], row["record_id"]] for row in scores]),
+        **{method: one.fingerprint for method, one in training.items() if method in measured},
+        "compare": fingerprint(compare),
+        "evaluate": fingerprint(settings),
+    }
+    conditions = run_conditions(seed, **fingerprints)
+    nobody = Training(0, 0.0, 0.0, "", None)
+    by_user = {method: metrics["loss"] for method, metrics in found.items()}
+    lengths = {user_id: len(rows) for user_id, rows in histories.items()}
+    return {
+        **summarise(per_user, pairs_of(by_user), conditions, seed, settings.resamples),
+        "budget_tokens": compare.budget_tokens,
+        "costs": {method: cost_of(one, training.get(method, nobody)) for method, one in measured.items()},
+        "by_history": by_history(by_user, lengths, seed, settings.resamples),
+    }
+
+
+def pairs_of(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """By losses of users: the best method and `memory` against each other one, and all others against `pooled`."""
+    best = min(found, key=lambda method: sum(found[method].values()) / len(found[method]))
+    pairs: list[tuple[str, str]] = []
+    for first in dict.fromkeys([best, "memory", *found]):
+        others = [other for other in found if first in (best, "memory") or other == "pooled"] if first in found else []
+        pairs += [(first, other) for other in others if other != first and (other, first) not in pairs]
+    return pairs
+
+
+def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]:
+    """What a method cost in this run: tokens and seconds of its own training, of its search, and of one query."""
+    return {
+        "training_tokens": training.tokens,
+        "training_seconds": training.seconds,
+        "search_seconds": training.search_seconds,
+        "fit_seconds": measured["seconds"]["fit"],
+        "seconds_per_scored_row": measured["seconds"]["score"] / max(1, measured["scored"]),
+        "seconds_per_response": measured["seconds"]["respond"] / max(1, measured["answered"]),
+    }
+
+
+def by_history(
+    found: Mapping[str, Mapping[str, float]], lengths: Mapping[str, int], seed: int, resamples: int
+) -> list[dict[str, Any]]:
+    """Loss of every method over users with a short, middle and long history: `{"from", "to", "users", "methods"}`.
+
+    Groups are thirds of the users by their training interactions; users of equal length are never parted.
+    """
+    rows = []
+    for group in history_groups(lengths):
+        methods = {}
+        for method, by_user in found.items():
+            values = [by_user[user_id] for user_id in group]
+            drawn = seed_for(seed, "by history", method, lengths[group[0]])
+            methods[method] = asdict(bootstrap_interval(values, drawn, resamples))
+        ends = {"from": lengths[group[0]], "to": lengths[group[-1]]}
+        rows.append({**ends, "users": len(group), "methods": methods})
+    return rows
+
+
+def history_groups(lengths: Mapping[str, int], groups: int = GROUPS) -> list[list[str]]:
+    """Users in at most `groups` groups of about the same number, shortest histories first."""
+    ordered = sorted(lengths, key=lambda user_id: (lengths[user_id], user_id))
+    cut: list[list[str]] = [[] for _ in range(groups)]
+    first: dict[int, int] = {}
+    for place, user_id in enumerate(ordered):
+        group = first.setdefault(lengths[user_id], place * groups // len(ordered))
+        cut[group].append(user_id)
+    return [group for group in cut if group]

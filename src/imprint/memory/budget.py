@@ -1,0 +1,31 @@
+"""Memories within a budget of training tokens: fewer passes over the same rows, alike for every user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from imprint.errors import SettingsError
+from imprint.memory.config import MemoryConfig
+from imprint.memory.inject import History
+
+
+def within_budget(
+    histories: Sequence[History], configs: Mapping[str, MemoryConfig], budget: int
+) -> tuple[dict[str, MemoryConfig], int]:
+    """These configs with no more epochs than all users together can afford, and the tokens they train on.
+
+    `SettingsError` where not even one pass over everybody's rows is within the budget.
+    """
+    tokens = {one.user_id: sum(len(example.input_ids) for example in one.examples) for one in histories}
+    once = sum(tokens.values())
+    if once > budget:
+        raise SettingsError(
+            f"compare.budget_tokens: {budget} given, but one pass over the rows of all {len(histories)} users with a "
+            f"memory takes {once}. Next: give at least that."
+        )
+    most = budget // max(1, once)
+    kept = {
+        user_id: configs[user_id].model_copy(update={"epochs": min(configs[user_id].epochs, most)})
+        for user_id in tokens
+    }
+    return kept, sum(kept[user_id].epochs * count for user_id, count in tokens.items())

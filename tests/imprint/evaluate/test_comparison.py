@@ -1,0 +1,109 @@
+"""Methods side by side: who is compared with whom, users by history, and what counts as cost."""
+
+import pytest
+from toys import invented_rows
+
+from imprint.evaluate.comparison import (
+    Training,
+    by_history,
+    cost_of,
+    history_groups,
+    measure_method,
+    pairs_of,
+    trained,
+)
+from imprint.evaluate.settings import EvaluateSettings
+from imprint.personalizers.choosers import Latest
+from imprint.personalizers.prompted import Prompted
+from imprint.personalizers.unpersonalised import Unpersonalised
+
+
+def test_the_best_and_memory_meet_everybody_and_everybody_meets_pooled():
+    def losses(**means):
+        return {method: {"u1": mean, "u2": mean + 0.1} for method, mean in means.items()}
+
+    found = pairs_of(losses(base=3.0, pooled=2.0, retrieval=1.0, memory=1.5, user_llm=2.5))
+
+    best = [("retrieval", other) for other in ("base", "pooled", "memory", "user_llm")]
+    memory = [("memory", other) for other in ("base", "pooled", "user_llm")]
+    assert found == [*best, *memory, ("base", "pooled"), ("user_llm", "pooled")]
+    assert pairs_of(losses(base=1.0, retrieval=2.0)) == [("base", "retrieval")]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "groups"),
+    [
+        ([5, 1, 9, 3, 7, 11], [[1, 3], [5, 7], [9, 11]]),
+        ([4, 4, 4, 4], [[4, 4, 4, 4]]),
+        ([1, 4, 4, 4, 4, 9], [[1], [4, 4, 4, 4], [9]]),
+        ([2], [[2]]),
+    ],
+)
+def test_users_fall_into_thirds_by_history_and_equal_ones_stay_together(lengths, groups):
+    of = {f"u{place}": length for place, length in enumerate(lengths)}
+    found = [sorted(of[user] for user in group) for group in history_groups(of)]
+    if lengths == [1, 4, 4, 4, 4, 9]:  # equal ones belong where the first of them does
+        groups = [[1, 4, 4, 4, 4], [9]]
+    assert found == groups
+
+
+def test_losses_by_history_are_those_of_the_groups_users():
+    lengths = {"u1": 1, "u2": 5, "u3": 9}
+    rows = by_history({"base": {"u1": 3.0, "u2": 2.0, "u3": 1.0}}, lengths, 7, 100)
+
+    assert [(row["from"], row["to"], row["users"], row["methods"]["base"]["mean"]) for row in rows] == [
+        (1, 1, 1, 3.0),
+        (5, 5, 1, 2.0),
+        (9, 9, 1, 1.0),
+    ]
+
+
+def trial(study, seconds):
+    return {"study": study, "seconds": seconds}
+
+
+def test_what_was_trained_for_a_method_and_what_was_searched():
+    store = {"seconds": {"u1": 2.0, "u2": 3.0}, "fingerprint": "s"}
+    record = {"training_tokens": 40, "seconds": 6.0, "fingerprint": "p"}
+    memories = {name: {"store": store, "tokens": 30} for name in ("memory", "fixed_memory")}
+    trials = [trial("tpe", 1.0), trial("random", 10.0), trial("fixed", 100.0)]
+
+    found = trained(memories, {"persona_plug": record}, trials, [trial("user/u1", 0.5)])
+
+    assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, "s", store["seconds"])
+    assert found["fixed_memory"].search_seconds == 0
+    assert found["persona_plug"] == Training(40, 6.0, 0.0, "p", None)
+
+
+def test_costs_are_of_one_row_and_one_response():
+    seconds = {"fit": 1.0, "score": 4.0, "respond": 6.0}
+    found = cost_of({"seconds": seconds, "bytes": {}, "scored": 8, "answered": 3}, Training(5, 2.0, 0.5, "f", None))
+
+    assert found == {
+        "training_tokens": 5,
+        "training_seconds": 2.0,
+        "search_seconds": 0.5,
+        "fit_seconds": 1.0,
+        "seconds_per_scored_row": 0.5,
+        "seconds_per_response": 2.0,
+    }
+
+
+def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
+    """Otherwise a method that looks back would refuse its users."""
+    users = ("u1", "u2")
+    histories = {user: invented_rows(user, 6) for user in users}
+    later = {user: invented_rows(user, 3, seed=1, first=6) for user in users}
+    method = Prompted("recent_history", Unpersonalised("pooled", llama, 2), Latest(), 20)
+    settings = EvaluateSettings(max_new_tokens=3)
+
+    scores, responses, found = measure_method(
+        method, histories, later, {user: rows[:1] for user, rows in later.items()}, settings
+    )
+
+    assert [row["record_id"] for row in scores] == [row.record_id for rows in later.values() for row in rows]
+    assert (found["scored"], found["answered"], len(responses)) == (6, 2, 2)
+    assert found["bytes"] == {
+        user: sum(len(row.query) + len(row.response) for row in rows) for user, rows in histories.items()
+    }
+    assert found["seconds"].keys() == {"fit", "score", "respond"}

@@ -1,0 +1,52 @@
+"""The methods of a comparison: one budget, no reported user among the teachers, and each method by its name."""
+
+import pytest
+from pydantic import ValidationError
+from toys import invented_rows
+
+from imprint.base.settings import FitSettings
+from imprint.personalizers.compared import limited, teach_methods
+from imprint.personalizers.settings import (
+    CompareSettings,
+    PlugSettings,
+    RecentHistorySettings,
+    RetrievalSettings,
+    UserLLMSettings,
+)
+
+FIT = FitSettings(learning_rate=1e-3, epochs=50, batch_rows=8)
+TEACHERS = {user: invented_rows(user, 8) for user in ("tom", "una")}
+
+
+def compare(*methods, budget=600):
+    return CompareSettings(
+        methods=methods,
+        budget_tokens=budget,
+        taught_by=("background",),
+        recent_history=RecentHistorySettings(),
+        retrieval=RetrievalSettings(),
+        persona_plug=PlugSettings(augment=0, fit=FIT),
+        user_llm=UserLLMSettings(width=16, layers=1, heads=2, pretrain=FIT.model_copy(update={"epochs": 1}), fit=FIT),
+    )
+
+
+def test_shared_weights_are_trained_within_the_budget_to_a_step(llama, tmp_path):
+    records = teach_methods(llama, TEACHERS, compare("base", "persona_plug", "user_llm"), 1, tmp_path)
+
+    assert list(records) == ["persona_plug", "user_llm"]
+    for record in records.values():
+        assert 600 <= record.training_tokens < 600 + 8 * 50
+        assert record.teachers == 2
+    assert teach_methods(llama, TEACHERS, compare("base"), 1, tmp_path) == {}
+
+
+def test_a_budget_lowers_a_settings_own_bound_and_never_raises_it():
+    assert limited(FIT, 9).max_tokens == 9
+    assert limited(FIT.model_copy(update={"max_tokens": 5}), 9).max_tokens == 5
+
+
+def test_a_method_is_named_once_and_known():
+    with pytest.raises(ValidationError, match="names one twice"):
+        compare("base", "base")
+    with pytest.raises(ValidationError, match="methods"):
+        compare("base", "persona-plug")

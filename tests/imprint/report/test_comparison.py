@@ -1,0 +1,113 @@
+"""The comparison page answers which method to use, in either direction, from the record alone."""
+
+import json
+import re
+
+import pytest
+
+from imprint.report.comparison import answers, best_method, headline, not_worse, render_comparison
+from imprint.report.tables import terminal_table
+
+MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
+
+
+@pytest.fixture
+def compared(evaluation):
+    """The record of a comparison with these mean losses, with `memory` against each."""
+
+    def make(means=MEANS):
+        metrics = evaluation(means)["metrics"]
+        for scores in metrics["methods"].values():
+            for metric in ("seconds_per_user", "bytes_per_user"):
+                scores.setdefault(metric, {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 12})
+        cost = {
+            "training_tokens": 1000,
+            "training_seconds": 2.0,
+            "search_seconds": 0.0,
+            "fit_seconds": 0.1,
+            "seconds_per_scored_row": 0.001,
+            "seconds_per_response": 0.002,
+        }
+        groups = [
+            {
+                "from": low,
+                "to": low + 9,
+                "users": 4,
+                "methods": {name: one["loss"] for name, one in metrics["methods"].items()},
+            }
+            for low in (10, 20)
+        ]
+        return {**metrics, "budget_tokens": 5000, "costs": dict.fromkeys(means, cost), "by_history": groups}
+
+    return make
+
+
+def test_the_best_is_recommended_where_it_beats_everybody(compared):
+    assert headline(compared()).startswith("Use memory: its loss of 1.")
+
+
+def test_who_cannot_be_told_from_the_best_is_named(compared):
+    metrics = compared({**MEANS, "fixed_memory": 1.74})
+
+    assert best_method(metrics) in ("memory", "fixed_memory")
+    (other,) = not_worse(metrics, best_method(metrics))
+    assert f"but {other} may be as good" in headline(metrics)
+
+
+def test_a_memory_that_loses_is_not_recommended(compared):
+    """The page has memory against retrieval, so the verdict is turned round; others were not compared with it."""
+    metrics = compared({**MEANS, "retrieval": 1.0})
+
+    assert best_method(metrics) == "retrieval"
+    assert "memory" not in not_worse(metrics, "retrieval")
+    assert "pooled" in not_worse(metrics, "retrieval")
+
+
+def test_the_cheapest_of_equally_good_ones_and_what_to_use_by_history(compared):
+    metrics = compared({**MEANS, "fixed_memory": 1.74})
+    best = best_method(metrics)
+    (other,) = not_worse(metrics, best)
+    metrics["methods"][other]["bytes_per_user"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 12}
+    metrics["methods"][best]["bytes_per_user"] = {"mean": 9.0, "low": 9.0, "high": 9.0, "n": 12}
+    metrics["by_history"][0]["methods"]["pooled"] = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+
+    said = " ".join(answers(metrics))
+
+    assert f"{other} is the cheapest: 1.00 s and 0 B a user" in said
+    assert "For the 4 users with 10 to 19 training interactions: pooled has the lowest loss, 0.500" in said
+    assert f"For the 4 users with 20 to 29 training interactions: {best} has" in said
+
+
+def test_methods_worse_than_knowing_nobody_are_named(compared):
+    metrics = compared()
+    row = {"a": "retrieval", "b": "pooled", "metric": "loss", "difference": 0.1, "low": 0.05, "high": 0.2, "p": 0.001}
+    metrics["comparisons"].append(row)
+    assert "On this corpus retrieval is worse than the pooled model" in " ".join(answers(metrics))
+    metrics["comparisons"][-1] = {**row, "low": -0.05}
+    assert "worse than the pooled" not in " ".join(answers(metrics))
+
+
+def test_the_page_is_one_file_the_same_twice_and_escapes_what_it_shows(compared):
+    metrics = compared()
+    metrics["methods"]["<b>x"] = metrics["methods"]["base"]
+    metrics["costs"]["<b>x"] = metrics["costs"]["base"]
+    for group in metrics["by_history"]:
+        group["methods"]["<b>x"] = group["methods"]["base"]
+
+    page = render_comparison(json.loads(json.dumps(metrics)))
+
+    assert page == render_comparison(metrics)
+    text = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert "<b>x" not in text
+    assert "&lt;b&gt;x" in text
+    assert not re.search(r"(src|href)\s*=\s*[\"']?http", text)
+    assert all(f'id="{name}"' in text for name in ("scores", "history", "costs", "pairs"))
+    assert "at most 5,000 tokens" in text
+
+
+def test_a_terminal_shows_many_methods_one_a_row(compared):
+    few, many = compared(), compared({**MEANS, "user_llm": 2.35})
+    assert terminal_table(few).columns[0].header == "metric"
+    table = terminal_table(many)
+    assert table.columns[0].header == "method"
+    assert len(table.rows) == 7

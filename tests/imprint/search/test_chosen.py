@@ -1,0 +1,41 @@
+"""Which config each memory method gives a user."""
+
+import pytest
+
+from imprint.memory.config import MemoryConfig
+from imprint.search.chosen import chosen_configs
+from imprint.search.scopes import Choice, SearchResult
+
+
+def choice(study, epochs):
+    config = MemoryConfig(
+        ranks=(2,), targets=("down",), alpha_ratio=1.0, n_memories=1, learning_rate=1e-3, epochs=epochs
+    )
+    return Choice(study=study, tid=epochs, config=config, objective_value=1.0)
+
+
+def result(scope, *studies, own=()):
+    found = {study: choice(study, place + 1) for place, study in enumerate(studies)}
+    mine = {user: choice(f"user/{user}", 9) for user in own}
+    return SearchResult(scope=scope, fingerprint="f", pilots=1, population=found, own=mine)
+
+
+@pytest.mark.parametrize(
+    ("found", "methods"),
+    [
+        (result("user", "tpe", "random", "fixed"), ["fixed_memory", "random_memory", "population_memory", "memory"]),
+        (result("population", "tpe", "random", "fixed"), ["fixed_memory", "random_memory", "memory"]),
+        (result("population", "tpe", "fixed"), ["fixed_memory", "memory"]),
+    ],
+)
+def test_a_search_gives_these_methods(found, methods):
+    assert list(chosen_configs(found)) == methods
+
+
+def test_memory_is_each_users_own_config_and_a_baseline_one_for_all():
+    chosen = chosen_configs(result("user", "tpe", "random", "fixed", own=("u1",)))
+
+    assert [chosen["memory"].config_of(user).epochs for user in ("u1", "u2")] == [9, 1]
+    assert [chosen["random_memory"].config_of(user).epochs for user in ("u1", "u2")] == [2, 2]
+    assert chosen["memory"].chosen_by == {"search": "f", "scope": "user"}
+    assert chosen["fixed_memory"].chosen_by == {"search": "f", "study": "fixed", "tid": 3}
