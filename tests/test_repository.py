@@ -87,17 +87,19 @@ PLANTED = {
     "imprint.report": "import great_expectations",
     "imprint.errors": "import torch",
     "pipelines.respond": "import pipelines.search.nodes",
+    "kedro_kfp.errors": "import imprint.errors",
+    "kedro_kfp.plan": "import kfp",
 }
 """Imports that no module may have, each added to one that has none of them."""
 
 
 def test_every_import_against_a_contract_is_noticed(tmp_path):
     """The contracts of pyproject.toml themselves, on a copy of the code with imports planted in it."""
-    for folder in ("src/imprint", "pipelines"):
+    for folder in ("src/imprint", "src/kedro_kfp", "pipelines"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for module, line in PLANTED.items():
-        path = tmp_path / ("src" if module.startswith("imprint") else "") / module.replace(".", "/")
+        path = tmp_path / ("" if module.startswith("pipelines") else "src") / module.replace(".", "/")
         with (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).open("a") as file:
             file.write(f"\n{line}\n")
     (tmp_path / "src/imprint/nowhere.py").write_text("")  # a module that declares no layer
