@@ -209,6 +209,25 @@ def schedule(
     click.echo(f"schedule {made}: {times}" + (f", in place of {', '.join(old)}" if old else ""))
 
 
+@kubeflow.command()
+@_env
+@_pipeline
+@_params
+@_image
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("kubeflow/katib.yaml"), show_default=True)
+@click.pass_obj
+def katib(
+    metadata: ProjectMetadata, env: str | None, pipeline: str, params: str | None, image: str | None, output: Path
+) -> None:
+    """Write a Katib Experiment that searches parameters with TPE, one trial a pod."""
+    from kedro_kfp.katib import write_experiment
+    from kedro_kfp.parameters import read_params
+
+    project = _project(metadata, env, params, pipeline_name=pipeline, image=image)
+    checked = write_experiment(project, read_params(params), output)
+    click.echo(f"{output}: {checked}. Next: kubectl apply -f {output}")
+
+
 @kubeflow.command("list")
 @click.argument("what", type=click.Choice(["pipelines", "runs", "schedules"]), default="pipelines")
 @_env

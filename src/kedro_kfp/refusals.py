@@ -182,13 +182,13 @@ def _profiles(draft: Draft) -> Iterator[str]:
             yield f"steps.{name}: there is no such step; allowed are {sorted(draft.groups)}. Next: correct the name."
         if wishes.profile is not None and wishes.profile not in known:
             yield f"steps.{name}.profile: {wishes.profile!r} is unknown; allowed are {known}. Next: add the profile."
+    for profile in sorted(named_by_tags(draft.pipeline.nodes, RESOURCES) - set(known)):
+        askers = [node.name for node in draft.pipeline.nodes if RESOURCES + profile in node.tags]
+        yield (
+            f"the nodes {askers} ask for the resource profile {profile!r}, which kubeflow.yml does not have; allowed "
+            f"are {known}. Next: add profiles.{profile}, or correct the tag {RESOURCES}{profile}."
+        )
     for step, nodes in draft.groups.items():
-        for node in nodes:
-            for profile in sorted(named_by_tags([node], RESOURCES) - set(known)):
-                yield (
-                    f"node {node.name!r} asks for the resource profile {profile!r}, which kubeflow.yml does not have; "
-                    f"allowed are {known}. Next: add profiles.{profile}, or correct the tag {RESOURCES}{profile}."
-                )
         wanted = sorted(named_by_tags(nodes, RESOURCES))
         own = draft.settings.steps.get(step)
         if len(wanted) > 1 and not (own and own.profile):

@@ -211,8 +211,9 @@ def test_a_dataset_that_keeps_items_apart_may_say_so():
 
 
 def test_unknown_profiles_and_steps_are_refused():
-    (refusal,) = refusals([node("a", "x", "y", "res.huge")], stored("x", "y"))
-    assert "node 'a' asks for the resource profile 'huge'" in refusal
+    huge = [node("a", "x", "y", "res.huge"), node("b", "y", "z", "res.huge"), node("c", "z", "w")]
+    (refusal,) = refusals(huge, stored("x", "y", "z", "w"))
+    assert "the nodes ['a', 'b'] ask for the resource profile 'huge'" in refusal
     assert "['default', 'heavy']" in refusal
     pipeline, facts = Pipeline([node("a", "x", "y")]), read_facts(["x", "y"], stored("x", "y"))
     wrong = read_settings(toy_settings(steps={"b": {}, "a": {"profile": "huge"}}))

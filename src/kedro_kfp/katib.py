@@ -1,0 +1,171 @@
+"""A Katib Experiment: TPE over Kedro parameters, with one step of the pipeline as the trial.
+
+Bounds and choices are read from the Kedro parameters, so that they stand in one place. Katib writes a trial's values
+into its manifest as bare text, without escaping; a choice is therefore passed as its number in a list.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro_kfp.compiled import read_compiled
+from kedro_kfp.emit import compile_plan
+from kedro_kfp.errors import CompiledFileError, MissingPackageError, SettingsError
+from kedro_kfp.extra import kfp_module
+from kedro_kfp.parameters import value_at
+from kedro_kfp.plan import Plan, Step
+from kedro_kfp.project import Project
+from kedro_kfp.schema import pod_of, schema_defects
+from kedro_kfp.settings import Katib, Searched
+
+_TRIAL = "trial"  # Katib's own name of a trial, which keeps trials' outputs apart
+
+
+def write_experiment(project: Project, params: Mapping[str, Any], output: Path) -> str:
+    """Write the Experiment to `output`, and say how it was checked. `CompiledFileError` where it fails the check."""
+    import yaml
+
+    experiment = make_experiment(project, params)
+    checked = "checked by Katib's schema and the pod's"
+    try:
+        models = kfp_module("kubeflow_katib_api.models", "checking by Katib's schema")
+    except MissingPackageError as error:
+        checked = f"not checked by Katib's schema: {error}"
+    else:
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            **experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"],
+        }
+        defects = [
+            *schema_defects(models.V1beta1Experiment, experiment),
+            *schema_defects(models.IoK8sApiCoreV1Pod, pod),
+        ]
+        if defects:
+            raise CompiledFileError(str(output), defects)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
+    return checked
+
+
+def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The Experiment as Kubernetes reads it. `SettingsError` where kubeflow.yml or the parameters do not allow one."""
+    katib, run = project.settings.katib, project.settings.run
+    if katib is None:
+        raise SettingsError("kubeflow.yml has no block katib. Next: name a step, an objective and parameters there.")
+    if run.run_id_parameter is None:
+        raise SettingsError(
+            "run.run_id_parameter is not set, and all trials would write the same files. Next: set it, and use that "
+            "parameter in the paths of the step's outputs."
+        )
+    plan = project.plan()
+    step = _trial_step(plan, katib)
+    spaces = {key: _space(key, searched, project.parameters) for key, searched in katib.parameters.items()}
+    return {
+        "apiVersion": "kubeflow.org/v1beta1",
+        "kind": "Experiment",
+        "metadata": {"name": f"{project.settings.name}-{step.name}", **_namespace(project)},
+        "spec": {
+            "objective": {"type": katib.objective.goal, "objectiveMetricName": katib.objective.name},
+            "algorithm": {
+                "algorithmName": "tpe",
+                "algorithmSettings": [
+                    {"name": "n_startup_trials", "value": str(katib.startup)},
+                    {"name": "random_state", "value": str(katib.seed)},
+                ],
+            },
+            "maxTrialCount": katib.trials,
+            "parallelTrialCount": katib.parallel,
+            "maxFailedTrialCount": katib.failures,
+            "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
+            "parameters": list(spaces.values()),
+            "trialTemplate": {
+                "primaryContainerName": "main",
+                "trialParameters": [*_trial_parameters(spaces), {"name": _TRIAL, "reference": "${trialSpec.Name}"}],
+                "trialSpec": _job(project, plan, step, params, katib),
+            },
+        },
+    }
+
+
+def _trial_step(plan: Plan, katib: Katib) -> Step:
+    found = {step.name: step for step in plan.steps}.get(katib.step)
+    if found is None:
+        known = [step.name for step in plan.steps]
+        raise SettingsError(
+            f"katib.step: there is no step {katib.step!r}; allowed are {known}. Next: correct the name."
+        )
+    if found.loop:
+        raise SettingsError(f"katib.step: {katib.step!r} fans out over {found.loop.over!r}. Next: name another step.")
+    return found
+
+
+def _space(key: str, searched: Searched, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        written = value_at(parameters, searched.source)
+    except KeyError as error:
+        raise SettingsError(f"katib.parameters.{key}.source: there is no parameter {searched.source!r}") from error
+    if not isinstance(written, list) or len(written) < 2:
+        raise SettingsError(f"katib.parameters.{key}.source: {searched.source!r} must be a list, and is {written!r}")
+    if searched.kind == "choice":
+        feasible: dict[str, Any] = {"list": [str(number) for number in range(len(written))]}
+    elif len(written) != 2 or not all(isinstance(bound, int | float) for bound in written) or written[0] >= written[1]:
+        raise SettingsError(
+            f"katib.parameters.{key}.source: {searched.source!r} must be [least, greatest], and is {written!r}"
+        )
+    else:
+        feasible = {"min": str(written[0]), "max": str(written[1])}
+        feasible |= {"distribution": "logUniform"} if searched.logarithmic else {}
+    kind = "categorical" if searched.kind == "choice" else searched.kind
+    return {"name": _trial_name(key), "parameterType": kind, "feasibleSpace": feasible}
+
+
+def _trial_parameters(spaces: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    for key, space in spaces.items():
+        yield {"name": space["name"], "description": f"Kedro parameter {key}", "reference": space["name"]}
+
+
+def _job(project: Project, plan: Plan, step: Step, params: Mapping[str, Any], katib: Katib) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pipeline.yaml")
+        compile_plan(plan, project.settings, project.env, file, params)
+        executors = {name: (container, told) for name, container, told in read_compiled(file).containers()}
+    pod = pod_of(step.name, *executors[f"exec-{step.name}"])
+    pod["spec"]["containers"][0]["args"] = _flags(project, plan, step, params, katib)
+    metadata = {"labels": pod["metadata"]["labels"], "annotations": {"sidecar.istio.io/inject": "false"}}
+    spec = {name: value for name, value in pod["spec"].items() if value is not None}
+    if project.settings.service_account:
+        spec["serviceAccountName"] = project.settings.service_account
+    retries = step.profile.retry.attempts
+    template = {"metadata": metadata, "spec": spec}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": retries, "template": template}}
+
+
+def _flags(project: Project, plan: Plan, step: Step, params: Mapping[str, Any], katib: Katib) -> list[str]:
+    flags = [*plan.flags(step), "--env", project.env, "--params", json.dumps(dict(params), sort_keys=True)]
+    flags += ["--set", str(project.settings.run.run_id_parameter), _placeholder(_TRIAL)]
+    for key, searched in katib.parameters.items():
+        value = _placeholder(_trial_name(key))
+        if searched.kind == "choice":
+            flags += ["--pick", key, json.dumps(value_at(project.parameters, searched.source)), value]
+        else:
+            flags += ["--set-json", key, value]
+    return [*flags, "--objective", katib.objective.name, katib.objective.dataset, katib.objective.key]
+
+
+def _placeholder(name: str) -> str:
+    return f"${{trialParameters.{name}}}"
+
+
+def _trial_name(key: str) -> str:
+    return re.sub(r"\W", "_", key)
+
+
+def _namespace(project: Project) -> dict[str, str]:
+    namespace = project.settings.client.user_namespace
+    return {"namespace": namespace} if namespace else {}
