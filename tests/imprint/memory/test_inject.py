@@ -178,12 +178,17 @@ def test_validation_rows_are_read_only_where_training_may_stop_by_them(llama):
     splits = ["train", "train", "validation", "test"]
     rows = [
         {"user_id": user, "record_id": f"{user}-{n}", "query": "river", "response": f"{split} {user}", "persona": None}
-        | {"split": split}
+        | {"split": split, "order": n, "attributes": None}
         for user in ("u1", "u2", "background")
         for n, split in enumerate(splits)
     ]
     schema = pa.schema(
-        [*((name, pa.string()) for name in rows[0] if name != "persona"), ("persona", pa.list_(pa.string()))]
+        [
+            *((name, pa.string()) for name in rows[0] if name not in ("persona", "order", "attributes")),
+            ("persona", pa.list_(pa.string())),
+            ("order", pa.int64()),
+            ("attributes", pa.map_(pa.string(), pa.string())),
+        ]
     )
     table = pads.dataset(pa.Table.from_pylist(rows, schema=schema))
     roles = {"u1": "pilot", "u2": "reported", "background": "background"}
