@@ -44,13 +44,24 @@ def copy_toy(folder: Path) -> Path:
 
 def run_in(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
     """`command` by this interpreter in the project, with the plugin known to Kedro."""
-    paths = [str(ROOT / "src"), str(project.parent / "plugin"), os.environ.get("PYTHONPATH", "")]
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", **environment}
-    return subprocess.run(
-        [sys.executable, *command], cwd=project, env=known, capture_output=True, text=True, check=False
-    )
+    process = _start(project, *command, **environment)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def kedro(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """`kedro …` in the project."""
     return run_in(project, "-m", "kedro", *arguments, **environment)
+
+
+def start_kedro(project: Path, *arguments: str) -> subprocess.Popen:
+    """`kedro …` in the project, at work when this returns."""
+    return _start(project, "-m", "kedro", *arguments)
+
+
+def _start(project: Path, *command: str, **environment: str) -> subprocess.Popen:
+    paths = [str(ROOT / "src"), str(project.parent / "plugin"), os.environ.get("PYTHONPATH", "")]
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", **environment}
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=project, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

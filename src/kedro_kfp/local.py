@@ -11,12 +11,14 @@ import builtins
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import FrameType
+from typing import Any
 
 from kedro_kfp.compiled import read_compiled
 from kedro_kfp.errors import RunError
@@ -49,38 +51,76 @@ def _steps_as_processes(project: Path) -> Iterator[None]:
 
     handler, store = subprocess_task_handler.SubprocessTaskHandler, io.IOStore
     shown, level, handlers = builtins.print, logging.getLogger().level, logging.getLogger().handlers[:]
+    crew = _Crew(project, shown)
+    subprocess_task_handler.SubprocessTaskHandler, io.IOStore = _process_handler(handler, crew), _store(store)
+    before = signal.signal(signal.SIGTERM, crew.stop)
+    try:
+        yield
+    finally:
+        crew.end()
+        signal.signal(signal.SIGTERM, before)
+        subprocess_task_handler.SubprocessTaskHandler, io.IOStore = handler, store
+        builtins.print = shown  # kfp indents by replacing it, and threads that do so side by side leave it replaced
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(level)
 
-    class StepProcess(handler):  # type: ignore[misc, valid-type]
-        """A container's command as a process of this interpreter, in the project's folder."""
 
-        running: ClassVar[set[subprocess.Popen[str]]] = set()
+class _Crew:
+    """The processes of one run. When the run is told to stop, so are they, and none begins."""
 
-        def validate_image(self, image: str) -> None:
-            """Any image: its command is run without it."""
+    def __init__(self, project: Path, show: Callable[..., None]) -> None:
+        self._project, self._show = project, show
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
 
-        def validate_not_container_component(self, full_command: list[str]) -> None:
-            """Any command."""
+    def run(self, command: Sequence[str], variables: Mapping[str, str]) -> bool:
+        """Run a container's command to its end with this interpreter, showing what it says. Whether it succeeded."""
+        if self._stopped:
+            return False
+        program, *flags = command
+        process = subprocess.Popen(
+            [sys.executable if program == "python3" else program, *flags],
+            cwd=self._project,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        with process:
+            self._running.add(process)
+            for line in process.stdout or ():
+                self._show(line, end="", flush=True)
+        self._running.discard(process)
+        return process.returncode == 0
 
-        def validate_not_containerized_python_component(self, full_command: list[str]) -> None:
-            """Any command."""
+    def end(self) -> None:
+        """Begin no more processes, and end those at work."""
+        self._stopped = True
+        for process in tuple(self._running):
+            process.terminate()
 
-        def run(self) -> Any:
-            """Run the command; success by its exit code."""
-            from kfp.local.status import Status
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """A signal's handler: a run that is gone leaves nobody behind who writes."""
+        self.end()
+        raise SystemExit(128 + number)
 
-            program, *flags = self.full_command
-            command = [sys.executable if program == "python3" else program, *flags]
-            environment = {**os.environ, **self.env_vars}
-            with subprocess.Popen(
-                command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            ) as process:
-                self.running.add(process)
-                for line in process.stdout or ():
-                    shown(line, end="", flush=True)
-            self.running.discard(process)
-            return Status.SUCCESS if process.returncode == 0 else Status.FAILURE
 
-    class Store(store):  # type: ignore[misc, valid-type]
+def _process_handler(base: type, crew: _Crew) -> type:
+    """Kfp's handler of one task, for any image and any command."""
+    from kfp.local.status import Status
+
+    def accept(*_: Any) -> None:
+        """Kfp would refuse images and commands that are not its own."""
+
+    def run(task: Any) -> Any:
+        return Status.SUCCESS if crew.run(task.full_command, task.env_vars) else Status.FAILURE
+
+    checks = ("validate_image", "validate_not_container_component", "validate_not_containerized_python_component")
+    return type("StepProcess", (base,), {**dict.fromkeys(checks, accept), "run": run})
+
+
+def _store(base: Any) -> type:
+    class Store(base):  # type: ignore[misc]
         """kfp's store of values, in which a loop finds its items under whatever name they were written."""
 
         def get_parent_input(self, key: str) -> Any:
@@ -88,22 +128,10 @@ def _steps_as_processes(project: Path) -> Iterator[None]:
             try:
                 return super().get_parent_input(key)
             except ValueError:
-                return self._output_called(key.removeprefix(_CHANNEL))
+                for task, outputs in self._task_output_data.items():
+                    for output, value in outputs.items():
+                        if f"{_CHANNEL}{task}-{output}" in (key, f"{_CHANNEL}{key}"):
+                            return value
+                raise
 
-        def _output_called(self, name: str) -> Any:
-            for task, outputs in self._task_output_data.items():
-                for output, value in outputs.items():
-                    if f"{task}-{output}" == name:
-                        return value
-            raise ValueError(f"no input and no output is called {name!r}")
-
-    subprocess_task_handler.SubprocessTaskHandler, io.IOStore = StepProcess, Store
-    try:
-        yield
-    finally:
-        for process in StepProcess.running:
-            process.terminate()
-        subprocess_task_handler.SubprocessTaskHandler, io.IOStore = handler, store
-        builtins.print = shown  # kfp indents by replacing it, and threads that do so side by side leave it replaced
-        logging.getLogger().handlers[:] = handlers
-        logging.getLogger().setLevel(level)
+    return Store

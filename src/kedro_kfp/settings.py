@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kedro_kfp.errors import SettingsError
 
-_SECRET_NAME = re.compile(r"(?i)(secret|token|password|passwd|credential|access_key|api_?key|private_?key)")
+_SECRET_NAME = re.compile(
+    r"(?i)(^|_)(secret|token|password|passwd|credentials?|access_key(_id)?|api_?key|private_?key)(_|$)"
+)
 _PINNED = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
 
 

@@ -1,10 +1,14 @@
 """The compiled file, run by kfp's own orchestrator, does what `kedro run` does; and what it does when steps fail."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 
 import pytest
 import yaml
-from toy_kedro import copy_toy, kedro
+from toy_kedro import copy_toy, kedro, start_kedro
 
 
 def files_of(folder):
@@ -54,6 +58,25 @@ def test_a_shard_that_keeps_failing_fails_the_run_by_name_and_one_that_fails_onc
     attempts = {file.name: len(file.read_text()) for file in (project / "attempts").iterdir()}
     assert attempts == {"s0.attempts": 2, "s1.attempts": 5, "s2.attempts": 2}, "no other task is tried again"
     assert json.loads((project / "data/metrics.json").read_text())["total"] == 506
+
+
+def test_a_run_that_is_told_to_stop_leaves_no_step_at_work(project, compiled):
+    slow = {"fault": {"shard": None, "times": 0, "folder": str(project / "attempts"), "seconds": 600}}
+    flags = ["kubeflow", "local", str(compiled), "--env", "base", "--params", json.dumps(slow)]
+    run = start_kedro(project, *flags)
+    while len(list((project / "attempts").glob("*.attempts"))) < 2:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    children = subprocess.run(["ps", "--ppid", str(run.pid), "-o", "pid="], capture_output=True, text=True, check=True)
+    assert len(children.stdout.split()) == 2
+
+    run.send_signal(signal.SIGTERM)
+    run.communicate()
+    assert run.returncode == 128 + signal.SIGTERM
+    for child in children.stdout.split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(child), 0)
+    assert sorted(file.stem for file in (project / "attempts").iterdir()) == ["s0", "s1"], "none began after it"
 
 
 @pytest.mark.parametrize(

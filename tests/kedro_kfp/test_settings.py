@@ -89,6 +89,7 @@ def test_a_pinned_image_is_taken(image):
         ({"artifacts": {"params": {"kind": "html"}}}, "['params'] are names of the translator's own"),
         ({"secrets": [{"name": "S3_KEYS", "keys": {"a": "A"}}]}, "secrets.0.name"),
         ({"environment": {"AWS_SECRET_ACCESS_KEY": "abc"}}, "environment.AWS_SECRET_ACCESS_KEY looks like"),
+        ({"environment": {"AWS_ACCESS_KEY_ID": "abc"}}, "environment.AWS_ACCESS_KEY_ID looks like"),
         ({"environment": {"KFP_TOKEN": "abc"}}, "Next: put it into a Kubernetes secret"),
         ({"katib": {"step": "s", "trials": 1, "objective": {"dataset": "d", "key": "k"}}}, "katib.parameters: Field"),
         ({"name": "Not A Name"}, "name: String should match"),
@@ -98,6 +99,11 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(changed, says):
     with pytest.raises(SettingsError) as caught:
         read_settings(toy_settings(**changed))
     assert says in str(caught.value)
+
+
+def test_a_variable_that_only_sounds_like_a_credential_is_taken():
+    plain = {"TOKENIZERS_PARALLELISM": "false", "KEYBOARD": "de", "AWS_REGION": "x"}
+    assert read_settings(toy_settings(environment=plain)).environment == plain
 
 
 def test_all_defects_of_the_file_come_at_once():

@@ -1,5 +1,6 @@
 """Squares of numbers, shard by shard."""
 
+import time
 from pathlib import Path
 
 
@@ -21,6 +22,7 @@ def _squares(name, numbers, fault):
         attempts.write_text("x" * (done + 1))
         if name == fault["shard"] and done < fault["times"]:
             raise ValueError(f"shard {name} is cursed")
+        time.sleep(fault["seconds"])
     return {"shard": name, "squares": [number**2 for number in numbers]}
 
 
