@@ -31,7 +31,7 @@ class TextEncoder(nn.Module):
 
     def trainable(self) -> TextEncoder:
         """A copy whose weights may be trained."""
-        copy = TextEncoder(deepcopy(self.model), self._tokenizer, self._settings, self._own, self.fingerprint)
+        copy = TextEncoder(deepcopy(self.model).float(), self._tokenizer, self._settings, self._own, self.fingerprint)
         return copy.requires_grad_(True)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
@@ -40,7 +40,7 @@ class TextEncoder(nn.Module):
         width, device = max(map(len, rows)), next(self.model.parameters()).device
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        states = self.model(input_ids=ids, attention_mask=real).last_hidden_state
+        states = self.model(input_ids=ids, attention_mask=real).last_hidden_state.float()
         if self._settings.pooling == "first":
             pooled = states[:, 0]
         else:
