@@ -58,6 +58,11 @@ class CounselChat(Reader):
                 seen.add(given)
                 yield row
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """The therapist behind a `therapistURL`, or behind its last part."""
+        return name.strip().rstrip("/").rpartition("/")[2] or None
+
     def names(self) -> Iterator[str]:
         """Names of therapists, as written before their professions."""
         for _, record, _ in csv_rows(self._file, COLUMNS):
@@ -72,7 +77,7 @@ class CounselChat(Reader):
             where=where,
             source_id=f"{record['questionID']}:{given}",
             task=self.task,
-            user=record["therapistURL"].rstrip("/").rpartition("/")[2] or None,
+            user=self.user_of(record["therapistURL"]),
             query="\n".join(text for text in dict.fromkeys(asked) if text),
             response=answer or None,
             attributes={"dialogue": record["questionID"], "categories": record["topic"]},

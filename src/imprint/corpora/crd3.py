@@ -70,6 +70,11 @@ class Crd3(Reader):
                 turns.append(turn)
             yield from rows_of_turns(turns, file.name, self.task, file.stem)
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """A speaker by the name on the screen; None for a role."""
+        return speaker([name])
+
 
 def _records(file: Path) -> list[Any]:
     try:

@@ -3,7 +3,7 @@
 `next_item` asks for the item's title, `rating` and `stars` for the score, `review` and `review_title` for what the user
 wrote; `favourite` gives the `next_item` rows and after a user's last one the question for the category most of that
 user's items have (ties by alphabet). That row's answer is counted over the whole history, as in User-LLM (arXiv
-2402.13598), so it is only ever a test row. Every row carries the attributes `item`, `title`, `rating` and
+2402.13598); where a history is split, it is a test row. Every row carries the attributes `item`, `title`, `rating` and
 `categories`, from which the events of a user can be had whatever the rows ask for.
 
 A row whose task needs what the corpus does not say of the item (its title, a category) has a `problem`.

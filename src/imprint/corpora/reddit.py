@@ -47,6 +47,12 @@ class Reddit(Reader):
                 counts["unreadable" if row.problem else known] += 1
                 yield row
 
+    @staticmethod
+    def user_of(name: str) -> str | None:
+        """The account; None for a deleted one."""
+        account = name.strip()
+        return None if not account or account in DELETED else account
+
     def _row(self, text: str | None, problem: str | None, where: str) -> RawRow:
         try:
             post, asker, _, response, user, time = _fields(text, problem)
@@ -54,11 +60,11 @@ class Reddit(Reader):
                 where=where,
                 source_id=where,
                 task=self.task,
-                user=_person(user),
+                user=self.user_of(user),
                 time=parsed_time(time.strip()),
                 query=post.strip(),
                 response=response.strip() or None,
-                attributes={"counterpart": person} if (person := _person(asker)) else {},
+                attributes={"counterpart": person} if (person := self.user_of(asker)) else {},
             )
         except UnreadableRowError as error:
             return RawRow(where=where, source_id=where, task=self.task, problem=str(error))
@@ -69,8 +75,3 @@ def _fields(text: str | None, problem: str | None) -> list[str]:
     if problem or len(fields) < FIELDS:
         raise UnreadableRowError(problem or f"the line has {len(fields)} columns between tabs, not {FIELDS} or more")
     return fields[:FIELDS]
-
-
-def _person(written: str) -> str | None:
-    name = written.strip()
-    return None if not name or name in DELETED else name

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 import pytest
 from corpus_rows import names_of, rows_of, written
 
-from imprint.corpora.counsel_chat import COLUMNS, name_in
+from imprint.corpora.counsel_chat import COLUMNS, CounselChat, name_in
+from imprint.corpora.crd3 import Crd3
 from imprint.corpora.malp import said_plainly
+from imprint.corpora.reddit import Reddit
 from imprint.errors import CorpusError
 
 
@@ -170,3 +172,19 @@ def test_a_line_that_is_no_pair_is_quarantined(tmp_path, line, problem):
     rows, counts = rows_of("reddit", tmp_path)
     assert problem in rows[0]["problem"]
     assert (rows[1]["user"], counts["unreadable"]) == ("bo", 1)
+
+
+@pytest.mark.parametrize(
+    ("reader", "written_as", "user"),
+    [
+        (CounselChat, "https://example.org/t/wren-kitely/", "wren-kitely"),
+        (CounselChat, "wren-kitely", "wren-kitely"),
+        (Crd3, " WREN ", "wren"),
+        (Crd3, "ALL", None),
+        (Reddit, "[deleted]", None),
+        (Reddit, "bo", "bo"),
+    ],
+)
+def test_a_request_finds_the_user_as_the_reader_has_it(reader, written_as, user):
+    """`respond` asks the reader, so that a name as a person writes it is the user."""
+    assert reader.user_of(written_as) == user
