@@ -10,4 +10,5 @@ warnings.filterwarnings("ignore", category=UserWarning, module="kedro.config.ome
 HOOKS = (RunHooks(),)
 # no telemetry, and no import of the viewer in a run that draws nothing
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry", "kedro-viz")
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
+# soft: an environment, or --params with one, changes the values it names; the rest of a block stays as it is in base
+CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"}}

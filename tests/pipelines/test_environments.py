@@ -50,12 +50,35 @@ def test_a_header_that_leaves_something_out_is_noticed():
     assert "one override" in missing_in(header.replace("one override", "one"), "lamp")
 
 
+def parameters_of(name, **runtime):
+    """The parameters of an environment, with `--params`."""
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=name, runtime_params=runtime) as session:
+        return session.load_context().config_loader["parameters"]
+
+
+@pytest.mark.parametrize("name", [None, "test", *EXPERIMENTS])
+def test_an_override_changes_what_it_names_and_nothing_else(name):
+    """Else a run with one value changed would quietly leave the others to the defaults of the code."""
+    plain = parameters_of(name)
+    changed = parameters_of(name, pooled={"fit": {"max_tokens": 7}}, search={"trials": 9})
+    assert changed["pooled"]["fit"] == plain["pooled"]["fit"] | {"max_tokens": 7}
+    assert changed["search"] == plain["search"] | {"trials": 9}
+    assert {**changed, "pooled": None, "search": None} == {**plain, "pooled": None, "search": None}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_keeps_what_it_does_not_name(name):
+    """The values of `base/` are those that were measured."""
+    base, own = parameters_of(None), parameters_of(name)
+    assert own["search"] == base["search"]
+    assert own["base"]["embedded"]["fit"]["learning_rate"] == base["base"]["embedded"]["fit"]["learning_rate"]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_asks_its_corpus_for_what_the_corpus_offers(name):
     """Without the files: the reader itself checks the task only once they are there."""
-    bootstrap_project(ROOT)
-    with KedroSession.create(ROOT, env=name) as session:
-        parameters = session.load_context().config_loader["parameters"]
+    parameters = parameters_of(name)
     corpus = CorpusSettings.model_validate(parameters["corpus"])
     module, reader = CORPORA[corpus.format].split(":")
     offered = getattr(import_module(module), reader).tasks

@@ -86,6 +86,7 @@ def test_a_history_beyond_its_budget_keeps_its_end_and_the_query_is_never_cut_fo
         assert example.input_ids == (plain.input_ids[0], *whole[-budget:], *plain.input_ids[1:])
         assert example.truncated
     assert Prompts(llama, 9).example(rows[0], []) == llama.encoder.example(rows[0])
+    assert Prompts(llama, 3).history(rows[:1]) == (llama.encoder.example(rows[0]).input_ids[-3:], True)
 
 
 def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
@@ -128,6 +129,7 @@ def test_an_index_is_of_what_precedes_the_question_and_of_the_last_fit(llama):
     chooser = ByWords(1)
     assert chooser.choose(Question("ann", "green paper"), ROWS)[0].record_id == "r3"
     assert chooser.choose(Question("ann", "green paper"), ROWS[:2])[0].record_id in ("r0", "r1")
+    assert chooser.choose(Question("ann", "green paper"), ROWS)[0].record_id == "r3"
     method = Prompted("retrieval", Unpersonalised("pooled", llama, 2), ByWords(1), 30)
     asked = Interaction("ann", "r9", "apple", "stone", order=9)
     method.fit({"ann": [row(0, "apple", "river"), row(1, "cloud", "music")]})
