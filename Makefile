@@ -21,8 +21,8 @@ setup: .venv/ready ## make .venv, or bring it up to date
 run: setup ## the whole pipeline on the embedded corpus; ends with a table and data/08_reporting/report.html
 	$(BIN)/kedro run
 
-test: setup ## every test that needs no real data
-	$(BIN)/python -m pytest
+test: setup ## every test that needs no real data, a process for each core
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: setup ## the fleet against stock PEFT, side by side; ends with a table and a line of JSON
 	$(BIN)/python benchmarks/bench.py

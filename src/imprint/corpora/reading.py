@@ -118,10 +118,13 @@ class Corpus:
         self.counts = counts
 
     def user_names(self) -> Iterator[str]:
-        """Raw ids under which users may be mentioned, each once; the ids seen so far are kept in memory, no rows."""
+        """Raw ids under which users may be mentioned, each once; the ids seen so far are kept in memory, no rows.
+
+        Ids that mean nobody are left out: the words "null" and "none" in a text are no mention of anyone.
+        """
         seen: set[str] = set()
         for name in self._reader.names():
-            if name not in seen:
+            if known_user(name) is not None and name not in seen:
                 seen.add(name)
                 yield name
 

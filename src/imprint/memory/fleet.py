@@ -87,6 +87,11 @@ class Fleet:
         rate = (time.perf_counter() - started) / max(1, sum(trainee.cost for trainee in crews))
         return [trainee.trained(rate) for trainee in crews]
 
+    def forget_rows(self) -> None:
+        """Drop what is kept of the rows trained on so far, where these users will not be trained again."""
+        for lane in self._lanes:
+            lane.inputs.forget()
+
 
 def in_lanes(run: Callable[[Any, Event], Any], work: Sequence[Any]) -> list[Any]:
     """`run` on each piece of work at once, each on one thread; its results in order.
@@ -126,7 +131,7 @@ class _Lane:
         self._base, self._settings, self._crew = base, settings, max(1, settings.crew // lanes)
         self._room = room_on_cpu(settings)
         self._trunk = Trunk(base.model)
-        self._inputs = HalfInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
+        self.inputs = HalfInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
         self._device = next(base.model.parameters()).device
 
     def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None], stop: Event) -> None:
@@ -189,7 +194,7 @@ class _Lane:
         """Rows of each slot, packed, and the loss of each of their response tokens; within `stacked`."""
         batch = pack(rows, self._device)
         start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
-        hidden = self._trunk.at_labels(batch, start, self._inputs(rows, batch, start), recompute)
+        hidden = self._trunk.at_labels(batch, start, self.inputs(rows, batch, start), recompute)
         return batch, nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
 
     def _measured(self, jobs: Sequence[Trainee]) -> Room:

@@ -162,6 +162,7 @@ def _train_crews(
         jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
         for trained in training.train(jobs, count):
             _write_part(_part(parts, trained.memory.user_id), trained)
+        training.forget_rows()  # else the first crews fill the room that later ones need
     on_user(len(histories), len(histories))
 
 

@@ -18,8 +18,13 @@ class HalfInputs:
     def __init__(self, trunk: Trunk, budget: int) -> None:
         """Inputs of `trunk`'s halves, in at most `budget` bytes."""
         self._trunk = trunk
-        self._left = budget
+        self._budget = self._left = budget
         self._kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+
+    def forget(self) -> None:
+        """Make room: the examples kept so far will not come again."""
+        self._kept.clear()
+        self._left = self._budget
 
     def __call__(self, slots: Sequence[Sequence[Example]], rows: Packed, half: int) -> Tensor | None:
         """What `half` is given for these slots (`rows` is them, packed), [slots, tokens, hidden]; None for half 0."""

@@ -32,3 +32,8 @@ class Training:
             trained.append(train_memory(self._base, job.user_id, job.examples, job.config, *how, *stop))
             on_job(len(trained), len(jobs))
         return trained
+
+    def forget_rows(self) -> None:
+        """Free what the trainer keeps of rows for the next trial: these users will not be trained again."""
+        if self._fleet is not None:
+            self._fleet.forget_rows()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import pytest
+from corpus_rows import names_of
 from pydantic import ValidationError
 
 from imprint.corpora import CORPORA, ColumnMap, CorpusSettings, FabricateSettings, user_named
@@ -100,3 +101,10 @@ def test_every_field_is_described(settings):
 def test_a_name_as_a_person_writes_it_is_the_user_as_the_reader_has_them(corpus_format, name, user):
     """By the reader's own rule, and without the corpus."""
     assert user_named(corpus_format, name) == user
+
+
+def test_an_id_that_means_nobody_is_no_name(tmp_path):
+    """Else the word "none" would be masked wherever it stands in a text."""
+    path = tmp_path / "chat.csv"
+    path.write_text("user_id,query,response\n" + "".join(f"{one},tea?,yes\n" for one in ("None", "null", "nan", "ann")))
+    assert names_of("csv", path) == ["ann"]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 import torch
+from fleets import threads
 from toys import invented_rows
 
 from imprint.base.fit import TRAINING_VERSION
@@ -14,6 +15,7 @@ from imprint.memory import training
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
 from imprint.memory.inject import History, read_training, train_memories
+from imprint.memory.inputs import HalfInputs
 from imprint.memory.settings import EarlyStopping, FleetSettings, MemorySettings
 from imprint.memory.store import MemoryStore
 from imprint.memory.trainer import train_memory
@@ -115,6 +117,24 @@ def test_a_fleet_that_is_killed_ends_with_the_same_bytes(llama, tmp_path, monkey
 
     assert fleets == [["u1", "u2", "u3"], ["u4", "u5"], ["u4", "u5"]]
     assert packs(resumed) == packs(whole)
+
+
+def test_what_is_kept_of_rows_does_not_grow_with_the_users(llama, tmp_path, monkeypatch):
+    """A crew's rows are dropped before the next crew's: five users in crews of two."""
+    held, forget = [], HalfInputs.forget
+
+    def noted(inputs):
+        held.append({ids for _, ids in inputs._kept})
+        forget(inputs)
+
+    monkeypatch.setattr(HalfInputs, "forget", noted)
+    given = histories(llama)
+    upper = CONFIG.model_copy(update={"ranks": (0, 4)})
+    with threads(1):
+        train(llama, given, upper, 1, tmp_path, trainer="fleet")
+    assert held == [
+        {row.input_ids for one in crew for row in one.examples} for crew in (given[:2], given[2:4], given[4:])
+    ]
 
 
 def test_users_have_configs_of_their_own(llama, tmp_path):

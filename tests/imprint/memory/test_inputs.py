@@ -105,6 +105,20 @@ def test_over_budget_inputs_are_right_and_computed_anew(trunk, slots):
     assert kept_bytes(inputs) <= bytes_of(slots) - 1
 
 
+def test_room_is_made_for_whoever_comes_next(trunk, slots):
+    """Without forgetting, the first users of a long list would keep all the room."""
+    first, second = slots[:1], slots[1:]
+    inputs = HalfInputs(trunk, bytes_of(second))
+    assert_right(trunk, inputs, first, 2)
+    inputs.forget()
+    assert kept_bytes(inputs) == 0
+    assert_right(trunk, inputs, second, 2)
+    calls = trunk.calls
+    assert_right(trunk, inputs, second, 2)
+    assert trunk.calls == calls
+    assert kept_bytes(inputs) == bytes_of(second)
+
+
 def test_the_budget_holds_whatever_comes(base, trunk):
     """Many batches of new rows, at two halves."""
     rows = base.encoder.examples(invented_rows("u3", 40))
