@@ -1,7 +1,8 @@
-"""Kedro datasets with our promise: what is on disk is whole, or it is not there.
+"""Kedro datasets with our promise: what is there is whole, or it is not there; on this machine and in a bucket alike.
 
 `json`, `text` and `plotly` datasets are Kedro's own, written through a temporary name; a table is a directory of
-parquet parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in.
+parquet parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in. Each lies at a
+path or at a URL (`imprint.storage`).
 """
 
 from __future__ import annotations
@@ -16,59 +17,88 @@ from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
 from imprint.data.atomic import write_bytes
+from imprint.storage import address, at, fetch, refresh, scratch
 
 
-class WholeJSON(JSONDataset):
+class _Placed:
+    """What lies at a path or a URL."""
+
+    _place: Path
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as a person would write it."""
+        return address(self._place)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self.address}
+
+
+class _WholeFile(_Placed):
+    """One file, brought here to be read by the dataset of Kedro's own that stands behind this class."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """`metadata` is for kedro-viz."""
+        self._place = at(filepath)
+        super().__init__(filepath=str(self._place), metadata=metadata)  # type: ignore[call-arg]
+
+    def load(self) -> Any:
+        """As Kedro's own."""
+        fetch(self._place)
+        return super().load()  # type: ignore[misc]
+
+    def _exists(self) -> bool:
+        return fetch(self._place).is_file()
+
+
+class WholeJSON(_WholeFile, JSONDataset):
     """JSON for people and programs: indented, UTF-8, written whole or not at all."""
 
     def save(self, data: Any) -> None:
         """Replace the file."""
-        write_bytes(Path(self._filepath), (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+        write_bytes(self._place, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-class WholeText(TextDataset):
+class WholeText(_WholeFile, TextDataset):
     """Text or HTML, written whole or not at all."""
 
     def save(self, data: str) -> None:
         """Replace the file."""
-        write_bytes(Path(self._filepath), data.encode())
+        write_bytes(self._place, data.encode())
 
 
-class WholeFigure(PlotlyDataset):
+class WholeFigure(_WholeFile, PlotlyDataset):
     """A plotly figure as JSON, written whole or not at all; kedro-viz draws it."""
 
     def save(self, data: Any) -> None:
         """Replace the file."""
-        write_bytes(Path(self._filepath), data.to_json(remove_uids=True).encode())
+        write_bytes(self._place, data.to_json(remove_uids=True).encode())
 
 
-class RecordLines(AbstractDataset[list[dict[str, Any]], list[dict[str, Any]]]):
+class RecordLines(_Placed, AbstractDataset[list[dict[str, Any]], list[dict[str, Any]]]):
     """JSON lines, one record a line, written whole or not at all."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """`metadata` is for kedro-viz."""
-        self._filepath = Path(filepath)
+        self._place = at(filepath)
         self.metadata = metadata
 
     def load(self) -> list[dict[str, Any]]:
         """All records."""
         if not self._exists():
-            raise DatasetError(f"{self._filepath} is not there; run the stage that writes it first.")
-        return [json.loads(line) for line in self._filepath.read_text(encoding="utf-8").split("\n") if line]
+            raise DatasetError(f"{self.address} is not there; run the stage that writes it first.")
+        return [json.loads(line) for line in self._place.read_text(encoding="utf-8").split("\n") if line]
 
     def save(self, data: list[dict[str, Any]]) -> None:
         """Replace the file."""
         lines = (json.dumps(record) + "\n" for record in data)  # ASCII: a line break of Unicode ends no record
-        write_bytes(self._filepath, "".join(lines).encode())
+        write_bytes(self._place, "".join(lines).encode())
 
     def _exists(self) -> bool:
-        return self._filepath.is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return fetch(self._place).is_file()
 
 
-class Table(AbstractDataset[Any, Any]):
+class Table(_Placed, AbstractDataset[Any, Any]):
     """A table in our layout (`imprint.data.tables`).
 
     Loads as a lazy `pyarrow.dataset.Dataset`, or with `batches: true` as the record batches in the order written.
@@ -77,7 +107,7 @@ class Table(AbstractDataset[Any, Any]):
 
     def __init__(self, *, filepath: str, batches: bool = False, metadata: dict[str, Any] | None = None) -> None:
         """`metadata` is for kedro-viz."""
-        self._filepath = Path(filepath)
+        self._place = at(filepath)
         self._batches = batches
         self.metadata = metadata
 
@@ -85,7 +115,7 @@ class Table(AbstractDataset[Any, Any]):
         """The table, unread; `UnfinishedStoreError` where it was never finished."""
         from imprint.data.tables import open_table, read_batches
 
-        return read_batches(self._filepath) if self._batches else open_table(self._filepath)
+        return read_batches(self._place) if self._batches else open_table(self._place)
 
     def save(self, data: Any) -> None:
         """Replace the table."""
@@ -93,42 +123,43 @@ class Table(AbstractDataset[Any, Any]):
         from imprint.data.tables import write_table
 
         if isinstance(data, Path):
-            move_directory(data, self._filepath)
+            move_directory(data, self._place)
         else:
-            write_table(self._filepath, data.to_batches(), data.schema)
+            write_table(self._place, data.to_batches(), data.schema)
 
     def fingerprint(self) -> str:
         """What names the rows that are there now; `UnfinishedStoreError` where the table was never finished."""
         from imprint.data.tables import table_fingerprint
 
-        return table_fingerprint(self._filepath)
+        return table_fingerprint(self._place)
 
     def _exists(self) -> bool:
-        return (self._filepath / "manifest.json").is_file()
+        return refresh(self._place)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "batches": self._batches}
+        return {"filepath": self.address, "batches": self._batches}
 
 
-class Workspace(AbstractDataset[Path, Path]):
+class Workspace(_Placed, AbstractDataset[Path, Path]):
     """A path that nodes are given: a folder to keep content-addressed work in, or a credential's place."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """`metadata` is for kedro-viz."""
-        self._filepath = Path(filepath)
+    def __init__(self, *, filepath: str, spool: bool = False, metadata: dict[str, Any] | None = None) -> None:
+        """`spool`: what is made there is moved elsewhere or thrown away, so that no bucket needs to see it.
+
+        `metadata` is for kedro-viz.
+        """
+        place = at(filepath)
+        self._place = scratch(place) if spool else place
         self.metadata = metadata
 
     def load(self) -> Path:
         """The path; its parent exists afterwards."""
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        return self._filepath
+        self._place.parent.mkdir(parents=True, exist_ok=True)
+        return self._place
 
     def save(self, data: Path) -> None:
         """Refused: a node writes inside the path, never over it."""
-        raise DatasetError(f"{self._filepath} is a workspace and cannot be a node's output; make it an input.")
+        raise DatasetError(f"{self.address} is a workspace and cannot be a node's output; make it an input.")
 
     def _exists(self) -> bool:
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

@@ -81,7 +81,7 @@ class RunHooks:
 
             Console().print(terminal_table(catalog.load("metrics")))
         for page in sorted({"report", "comparison"} & pipeline.all_outputs()):
-            log.info("The %s: %s", page, catalog[page]._filepath)
+            log.info("The %s: %s", page, catalog.get(page).address)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

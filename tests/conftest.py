@@ -9,9 +9,12 @@ os.environ.update(KEDRO_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", GX_ANALYTICS_EN
 # models this small gain nothing from a second thread, and lose much to it beside another busy process
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import uuid
 from pathlib import Path
 
+import fsspec
 import pytest
+from buckets import another_pod, serving
 from toys import WORDS, in_use, invented_rows, tiny_model
 
 from imprint.base.embedded import save_model, train_tokenizer
@@ -42,3 +45,20 @@ def saved_llama(tokenizer, tmp_path) -> Path:
     folder = tmp_path / "saved-llama"
     save_model(tiny_model("llama", tokenizer), tokenizer, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The URL of an S3-compatible server, in the environment for the rest of the session."""
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_server):
+    """The URL of a place in a bucket of the test's own, seen by a pod that has seen nothing."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    fsspec.filesystem("s3").mkdir(name)
+    another_pod()
+    yield f"s3://{name}/data"
+    another_pod()

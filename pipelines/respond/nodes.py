@@ -27,10 +27,11 @@ def respond_to_requests(
     from imprint.memory.store import MemoryStore
     from imprint.personalizers.methods import answering
     from imprint.personalizers.requests import CorpusTerms, answer, read_requests
+    from imprint.storage import at
 
     store = StoreRecord(**memories)
     terms = CorpusTerms(corpus, load_key(pseudonym_key, corpus.format), known_names)
     sparse = {row["user_id"] for row in user_index.to_table(columns=["user_id"]).to_pylist()}
-    requests, refused = read_requests(Path(respond.requests), MemoryStore(Path(store.path)), sparse, terms)
+    requests, refused = read_requests(at(respond.requests), MemoryStore(at(store.path)), sparse, terms)
     methods = answering(memories, pooled_model, base, memory.fleet)
     return answer(methods, requests, respond.max_new_tokens, bar("respond", "request")), refused

@@ -8,7 +8,7 @@ from pipelines import progress
 
 
 def validate_interactions(
-    ingested: Any, interaction_expectations: Path, validate: ValidateSettings, spool: Path
+    ingested: Any, interaction_expectations: Path, validate: ValidateSettings, spool: Path, stopped_page: Path
 ) -> tuple[Path, Path, dict[str, Any]]:
     """The rows let through, the quarantine, and the result by check."""
     from imprint.data.suite import load_suite
@@ -17,7 +17,7 @@ def validate_interactions(
 
     clean, quarantine = spool / "interactions", spool / "quarantine"
     batches = progress.rows(ingested, "validate", ingested.rows)
-    with page_when_stopped(quarantine, spool / "validation_stopped.html"):
+    with page_when_stopped(quarantine, stopped_page):
         result = run_validation(
             batches,
             load_suite(interaction_expectations),

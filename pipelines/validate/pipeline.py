@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 validate_interactions,
-                ["ingested", "interaction_expectations", "params:validate", "spool"],
+                ["ingested", "interaction_expectations", "params:validate", "spool", "stopped_page"],
                 ["interactions", "quarantine", "validation_result"],
                 name="validate_interactions",
                 tags=["group.prepare", "res.small"],

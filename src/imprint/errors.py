@@ -8,6 +8,7 @@
     ├── RowsLostError            rows in ≠ rows out + rows quarantined
     ├── NotEnoughDataError       too few users or rows for what was asked
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
+    ├── BucketError              a place in a bucket that cannot be read or written
     └── StoreError               a memory store that cannot be used
         ├── UnfinishedStoreError     no manifest: the writer was killed, or is still at work
         ├── CorruptMemoryError       the bytes are not those that were written (sha256)
@@ -48,6 +49,10 @@ class NotEnoughDataError(ImprintError):
 
 class BaseModelError(ImprintError):
     """A base model that cannot be loaded, or whose family has no site map."""
+
+
+class BucketError(ImprintError):
+    """A place in a bucket that cannot be named, reached, read or written."""
 
 
 class StoreError(ImprintError):

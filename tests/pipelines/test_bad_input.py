@@ -135,6 +135,6 @@ def test_a_corpus_of_which_too_much_is_refused_stops_with_a_page(tmp_path):
 
     assert done.returncode != 0
     assert "max_quarantined_share" in done.stdout + done.stderr
-    page = (tmp_path / "data/02_intermediate/spool/validation_stopped.html").read_text()
+    page = (tmp_path / "data/02_intermediate/validation_stopped.html").read_text()
     assert "200" in page
     assert not (tmp_path / "data/03_primary/interactions").exists()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from imprint.data.atomic import write_bytes
 from imprint.errors import StoreError
+from imprint.storage import fetch, remove
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ class Checkpoint:
 
         `StoreError` where the file is of other weights.
         """
-        if not self._path.is_file():
+        if not fetch(self._path).is_file():
             return Done()
         import torch
         from safetensors import safe_open
@@ -89,7 +90,7 @@ class Checkpoint:
         """The training is over and its outcome kept elsewhere."""
         for left in self._path.parent.glob(f".{self._path.name}.*.tmp"):  # by a run that was killed while it wrote
             left.unlink(missing_ok=True)
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
 
     def _require_fit(self, kept: Mapping[str, Sequence[int]], weights: Sequence[Tensor]) -> None:
         if kept == {str(number): weight.shape for number, weight in enumerate(weights)}:

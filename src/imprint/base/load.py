@@ -21,6 +21,7 @@ from imprint.base.sites import Site, family_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
 from imprint.errors import BaseModelError
 from imprint.provenance import fingerprint, fingerprint_of_rows
+from imprint.storage import address, at, fetch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,12 +103,12 @@ def prepare_base(
 
 def recorded(manifest: Mapping[str, Any], directory: Path) -> BaseRecord:
     """The record of a model of ours, with the path where it is now: its folder may have been moved since."""
-    return BaseRecord(**manifest["record"]).model_copy(update={"path": str(directory)})
+    return BaseRecord(**manifest["record"]).model_copy(update={"path": address(directory)})
 
 
 def keep(model: nn.Module, tokenizer: Any, directory: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Save a model of ours whole or not at all; returns the manifest, whose `record` is a `BaseRecord`."""
-    manifest = {"record": record_of(model, tokenizer, str(directory)).model_copy(update=dict(extra)).model_dump()}
+    manifest = {"record": record_of(model, tokenizer, address(directory)).model_copy(update=dict(extra)).model_dump()}
     with new_directory(directory, manifest) as temporary:
         save_model(model, tokenizer, temporary)  # type: ignore[arg-type]
     return manifest
@@ -146,18 +147,19 @@ def fingerprint_of_model(model: nn.Module, tokenizer: Any) -> str:
 
 
 def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Any Hugging Face causal LM and its tokenizer, from a folder or a hub id. No remote code is ever run."""
+    """Any Hugging Face causal LM and its tokenizer, from a folder, a URL or a hub id. No remote code is ever run."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    place = str(fetch(at(path)))
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it would draw over ours
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and tokenizer "

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from imprint.corpora.settings import CorpusSettings
 from imprint.errors import CorpusError
 from imprint.schema import raw_schema
+from imprint.storage import at, fetch
 from imprint.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def known_user(user: str | None) -> str | None:
 
 def corpus_path(settings: CorpusSettings) -> Path:
     """`corpus.path`, existing; `CorpusError` otherwise."""
-    path = Path(settings.path or "")
+    path = fetch(at(settings.path or ""))
     if settings.path is None or not path.exists():
         raise CorpusError(
             f"corpus.path {settings.path!r} does not exist; corpus.format {settings.format!r} needs an existing path. "

@@ -1,6 +1,7 @@
 """Write whole or not at all: a temporary name beside the target, then a rename; in a directory the manifest comes last.
 
-A reader that finds `manifest.json` therefore finds everything the manifest lists.
+A reader that finds `manifest.json` therefore finds everything the manifest lists. What is written at a place in
+a bucket (`imprint.storage`) goes there in the same order: finished here first, then in one piece, the manifest last.
 """
 
 from __future__ import annotations
@@ -8,20 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from imprint.provenance import file_sha256
-
-MANIFEST = "manifest.json"
+from imprint.storage import MANIFEST, beside, flush, publish, refresh
 
 
 def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    return beside(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -35,6 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    flush(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,9 +76,9 @@ def move_directory(finished: Path, path: Path) -> None:
         shutil.rmtree(outgoing)
     else:
         finished.replace(path)
+    publish(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of the directory at `path`, or None where there is none (unfinished, or never written)."""
-    file = path / MANIFEST
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return json.loads((path / MANIFEST).read_text(encoding="utf-8")) if refresh(path) else None

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from imprint.errors import SettingsError
+from imprint.storage import address, fetch, flush_new
 
 FABRICATED_KEY = bytes.fromhex("696d7072696e7420666162726963617465642075736572732c207075626c6963")
 """The public key of the fabricated corpus: nobody is behind its users, and its figures repeat on any machine."""
@@ -56,7 +57,7 @@ def load_key(path: Path, corpus_format: str) -> bytes:
     """
     if corpus_format == "fabricated":
         return FABRICATED_KEY
-    if not path.exists():
+    if not fetch(path).exists():
         _write_new_key(path)
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
@@ -77,6 +78,8 @@ def _write_new_key(path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, path)  # fails where the file exists, which a rename would overwrite
+        if not flush_new(path):
+            fetch(path)
     except FileExistsError:
         return
     finally:
@@ -85,7 +88,7 @@ def _write_new_key(path: Path) -> None:
 
 def _broken(path: Path, found: str) -> SettingsError:
     return SettingsError(
-        f"the file {str(path)!r} holds no pseudonym key (found: {found}); "
+        f"the file {address(path)!r} holds no pseudonym key (found: {found}); "
         f"needed are {KEY_BYTES * 2} hex digits. "
         "Next: restore the file from where credentials are kept; only if no data was ingested with it, delete it."
     )

@@ -13,15 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imprint.data.atomic import MANIFEST, new_directory, read_manifest
+from imprint.data.atomic import new_directory, read_manifest
 from imprint.errors import RowsLostError, StoreError, UnfinishedStoreError
 from imprint.provenance import fingerprint
+from imprint.storage import MANIFEST, Listing, address, listing
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pads
     import pyarrow.parquet as pq
 
+_NAME = b"imprint.fingerprint"  # of a table, in the schema that it is opened with
 PART_ROWS = 1_000_000
 """Rows after which a new part is begun; a batch is never cut, so a part may be larger by one batch."""
 
@@ -119,15 +121,15 @@ class TableBatches:
         """See `read_batches`, which makes it."""
         self.manifest = finished_manifest(path)
         self.rows: int = self.manifest["rows"]
-        self._files = _listed_files(path, self.manifest, names)
+        self._files = _whole_parts(path, self.manifest, names)
         self._columns = list(columns) if columns is not None else None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the row groups, one in memory at a time."""
         import pyarrow.parquet as pq
 
-        for file in self._files:
-            with pq.ParquetFile(file) as parquet:
+        for file in self._files.locations.values():
+            with pq.ParquetFile(file, filesystem=self._files.filesystem) as parquet:
                 for group in range(parquet.num_row_groups):
                     yield from parquet.read_row_group(group, columns=self._columns).combine_chunks().to_batches()
 
@@ -144,7 +146,11 @@ def open_table(path: Path) -> pads.Dataset:
     """The table as a `pyarrow.dataset.Dataset`, for filters and projections. Same errors as `read_batches`."""
     import pyarrow.dataset as pads
 
-    return pads.dataset([str(file) for file in _listed_files(path, finished_manifest(path), None)], format="parquet")
+    manifest = finished_manifest(path)
+    files = _whole_parts(path, manifest, None)
+    table = pads.dataset(list(files.locations.values()), format="parquet", filesystem=files.filesystem)
+    named = {**(table.schema.metadata or {}), _NAME: _fingerprint(manifest).encode()}
+    return table.replace_schema(table.schema.with_metadata(named))
 
 
 def finished_manifest(path: Path) -> dict[str, Any]:
@@ -152,7 +158,7 @@ def finished_manifest(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     if manifest is None:
         raise UnfinishedStoreError(
-            f"the table {path} has no {MANIFEST}, so it was never finished or never written; it is not read. "
+            f"the table {address(path)} has no {MANIFEST}, so it was never finished or never written; it is not read. "
             "Next: run the stage that writes it again."
         )
     return manifest
@@ -160,27 +166,36 @@ def finished_manifest(path: Path) -> dict[str, Any]:
 
 def table_fingerprint(path: Path) -> str:
     """16 hex digits over the SHA-256 of every part: they name the rows, their order, and what wrote them."""
-    manifest = finished_manifest(path)
-    return fingerprint({part: manifest["files"][part]["sha256"] for part in manifest["parts"]})
+    return _fingerprint(finished_manifest(path))
 
 
 def opened_fingerprint(table: pads.Dataset) -> str:
-    """The `table_fingerprint` of a table that `open_table` opened."""
-    return table_fingerprint(Path(table.files[0]).parent)
+    """The `table_fingerprint` of a table that `open_table` opened, as it was then."""
+    name: bytes = table.schema.metadata[_NAME]
+    return name.decode()
 
 
-def _listed_files(path: Path, manifest: dict[str, Any], names: Sequence[str] | None) -> list[Path]:
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    return fingerprint({part: manifest["files"][part]["sha256"] for part in manifest["parts"]})
+
+
+def _whole_parts(path: Path, manifest: dict[str, Any], names: Sequence[str] | None) -> Listing:
+    """Where these parts are, all of them there and of the size that was written."""
     wanted = list(manifest["parts"]) if names is None else [f"{name}.parquet" for name in names]
     for name in wanted:
-        listed = manifest["files"].get(name)
-        if listed is None:
-            raise StoreError(f"the table {path} has no part {name!r}; its parts are {', '.join(manifest['parts'])}.")
-        if not (path / name).is_file() or (path / name).stat().st_size != listed["bytes"]:
+        if name not in manifest["files"]:
             raise StoreError(
-                f"the part {name!r} of the table {path} is absent or not of the {listed['bytes']} bytes that were "
-                "written. Next: run the stage that writes the table again."
+                f"the table {address(path)} has no part {name!r}; its parts are {', '.join(manifest['parts'])}."
             )
-    return [path / name for name in wanted]
+    found = listing(path, manifest)
+    for name in wanted:
+        if found.sizes.get(name) != manifest["files"][name]["bytes"]:
+            raise StoreError(
+                f"the part {name!r} of the table {address(path)} is absent or not of the "
+                f"{manifest['files'][name]['bytes']} bytes that were written. "
+                "Next: run the stage that writes the table again."
+            )
+    return found._replace(locations={name: found.locations[name] for name in wanted})
 
 
 def joined_batches(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imprint.data.atomic import write_bytes
 from imprint.data.tables import read_batches
 from imprint.errors import QuarantineLimitError
+from imprint.storage import address
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,4 +113,4 @@ def page_when_stopped(quarantine: Path, page: Path) -> Iterator[None]:
         table = read_batches(quarantine)
         html = render_validation(table.manifest["validation"], quarantine_examples(table))
         write_bytes(page, html.encode())
-        raise QuarantineLimitError(f"{error} A page shows them: {page}") from error
+        raise QuarantineLimitError(f"{error} A page shows them: {address(page)}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.histories import IndexRow, read_histories, users_of
@@ -14,6 +13,7 @@ from imprint.evaluate.statistics import summarise
 from imprint.memory.inject import StoreRecord
 from imprint.memory.store import MemoryStore
 from imprint.provenance import fingerprint, run_conditions
+from imprint.storage import at
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -58,5 +58,5 @@ def summarise_run(
 
 
 def _costs(method: str, store: StoreRecord, users: Sequence[str]) -> PerUser:
-    opened = MemoryStore(Path(store.path))
+    opened = MemoryStore(at(store.path))
     return costs(method, users, store.seconds, {user_id: opened.bytes_of(user_id) for user_id in users})

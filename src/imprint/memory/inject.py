@@ -10,7 +10,6 @@ population is never trained twice.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from imprint.memory.trainer import Trained
 from imprint.memory.training import Training
 from imprint.memory.weights import Episode, Factors, Memory
 from imprint.provenance import code_version, fingerprint
+from imprint.storage import address, fetch, remove
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -106,7 +106,7 @@ def train_memories(
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
-        parts = workspace / f"memories-{name}.parts"
+        parts = fetch(workspace / f"memories-{name}.parts")
         _train_crews(base, histories, configs, seed, memory, parts, on_user)
         shards = {history.shard for history in histories}
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
@@ -120,9 +120,9 @@ def train_memories(
             "seconds": {one.user_id: _about(_part(parts, one.user_id))["seconds"] for one in histories},
         }
         manifest = write_store(directory, packs, facts)
-        shutil.rmtree(parts, ignore_errors=True)
+        remove(parts)
     kept = {key: manifest[key] for key in StoreRecord.model_fields if key in manifest}
-    return StoreRecord(path=str(directory), fingerprint=name, **kept)
+    return StoreRecord(path=address(directory), fingerprint=name, **kept)
 
 
 def _name(

@@ -25,6 +25,7 @@ from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import export_peft
 from imprint.memory.weights import Episode, Factors, Memory
 from imprint.provenance import file_sha256
+from imprint.storage import address, fetch_listed, read_span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +151,7 @@ class MemoryStore:
         manifest = read_manifest(directory)
         if manifest is None:
             raise UnfinishedStoreError(
-                f"memory store {directory} has no manifest.json: it was never finished. "
+                f"memory store {address(directory)} has no manifest.json: it was never finished. "
                 "Next: run the inject stage again, which takes up the users that were done."
             )
         self.directory = directory
@@ -193,15 +194,13 @@ class MemoryStore:
 
     def _rows_of(self, user_id: str) -> list[dict[str, Any]]:
         if user_id not in self._rows:
-            raise UnknownUserError(user_id, f"memory store {self.directory}")
+            raise UnknownUserError(user_id, f"memory store {address(self.directory)}")
         return self._rows[user_id]
 
     def _factors(self, row: dict[str, Any]) -> dict[str, Factors]:
         import torch
 
-        with (self.directory / row["pack"]).open("rb") as stream:
-            stream.seek(row["offset"])
-            content = stream.read(row["length"])
+        content = read_span(self.directory, self.manifest, row["pack"], row["offset"], row["length"])
         if hashlib.sha256(content).hexdigest() != row["sha256"]:
             raise CorruptMemoryError(
                 f"memory of {row['user_id']}, episode {row['episode']}, in {row['pack']}: its bytes do not match their "
@@ -220,14 +219,15 @@ class MemoryStore:
         import pyarrow.parquet as pq
 
         rows: dict[str, list[dict[str, Any]]] = {}
-        for name in sorted(self.manifest["files"]):  # what the manifest lists, never what else lies there
+        # what the manifest lists, never what else lies there
+        names = sorted(name for name in self.manifest["files"] if name.endswith(".index.parquet"))
+        fetch_listed(self.directory, self.manifest, names)
+        for name in names:
             index = self.directory / name
-            if not name.endswith(".index.parquet"):
-                continue
             if not index.is_file() or file_sha256(index) != self.manifest["files"][name]["sha256"]:
                 raise CorruptMemoryError(
-                    f"index {name} of memory store {self.directory} is not the one that was written (sha256), so it "
-                    "could lead to somebody else's memory. Next: restore the store, or delete it and inject again."
+                    f"index {name} of memory store {address(self.directory)} is not the one that was written (sha256) "
+                    "and could lead to somebody else's memory. Next: restore the store, or delete it and inject again."
                 )
             pack = name.replace(".index.parquet", ".safetensors")
             for row in pq.read_table(index, schema=index_schema()).to_pylist():

@@ -28,6 +28,7 @@ from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.personalizers.user_llm import UserLLMConditioner
 from imprint.search.chosen import chosen_configs
 from imprint.search.scopes import SearchResult
+from imprint.storage import at
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -110,7 +111,7 @@ def compared_methods(
                 f"compare.methods: {name!r} given, but this search made {sorted(memories)} only. Next: leave it out, "
                 "or change search.scope or search.random_trials."
             )
-        return Remembered(name, model, MemoryStore(Path(StoreRecord(**memories[name]["store"]).path)), slots)
+        return Remembered(name, model, MemoryStore(at(StoreRecord(**memories[name]["store"]).path)), slots)
 
     for name in settings.methods:
         if name == "base":

@@ -17,6 +17,7 @@ from imprint.errors import UnknownUserError
 from imprint.personalizers.encoders import TextEncoder
 from imprint.personalizers.protocol import Histories
 from imprint.provenance import fingerprint, fingerprint_of_rows
+from imprint.storage import fetch, remove
 
 
 class HistoryEmbeddings:
@@ -48,14 +49,14 @@ class HistoryEmbeddings:
     def forget(self, user_id: str) -> None:
         """Drop the user's vectors here and on disk."""
         self._vectors.pop(user_id, None)
-        self._file(user_id).unlink(missing_ok=True)
+        remove(self._file(user_id))
 
     def _kept(self, user_id: str, rows: Sequence[Interaction], texts: Sequence[str]) -> Tensor:
         from safetensors import safe_open
         from safetensors.torch import save
 
         made_of = fingerprint_of_rows(f"{row.record_id}\x1f{text}" for row, text in zip(rows, texts, strict=True))
-        file = self._file(user_id)
+        file = fetch(self._file(user_id))
         if file.is_file():
             with safe_open(file, framework="pt") as kept:
                 if (kept.metadata() or {}).get("rows") == made_of:

@@ -13,6 +13,7 @@ from imprint.base.load import BaseModelInUse, fingerprint_of_model
 from imprint.errors import BaseModelError
 from imprint.personalizers.settings import EncoderSettings
 from imprint.provenance import fingerprint
+from imprint.storage import at, fetch
 
 AT_ONCE = 64
 """Texts in one pass."""
@@ -75,11 +76,10 @@ def text_encoder(base: BaseModelInUse, settings: EncoderSettings) -> TextEncoder
         return TextEncoder(backbone, base.encoder.tokenizer, settings, True, base.record.fingerprint)
     from transformers import AutoModel, AutoTokenizer
 
+    place = str(fetch(at(settings.path)))
     try:
-        model = AutoModel.from_pretrained(
-            settings.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(settings.path, trust_remote_code=False)
+        model = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"encoder.path: {settings.path!r} cannot be loaded as a Hugging Face encoder with safetensors weights and "

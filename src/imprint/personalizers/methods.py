@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
@@ -14,6 +13,7 @@ from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.unpersonalised import Unpersonalised
+from imprint.storage import at
 
 Record = Mapping[str, Any]
 """A record as a stage wrote it, and the catalog keeps it."""
@@ -50,7 +50,7 @@ def answering(
 
 
 def _store(record: Record) -> MemoryStore:
-    return MemoryStore(Path(StoreRecord(**record).path))
+    return MemoryStore(at(StoreRecord(**record).path))
 
 
 def _loaded(record: Record, settings: BaseSettings) -> BaseModelInUse:

@@ -24,6 +24,7 @@ from imprint.data.pseudonyms import name_hash, pseudonym
 from imprint.errors import CorpusError, UnknownUserError
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer, Question
+from imprint.storage import address, fetch
 
 REQUESTS_AT_ONCE = 256
 """Requests put to a method in one call: enough to fill a pass, few enough to see progress."""
@@ -74,9 +75,9 @@ def read_requests(
 
     `sparse` are users of the corpus without a memory. `CorpusError` if there is no such file.
     """
-    if not path.is_file():
+    if not fetch(path).is_file():
         raise CorpusError(
-            f"respond.requests: {str(path)!r} is not a file; needed are JSON lines such as {EXAMPLE}. "
+            f"respond.requests: {address(path)!r} is not a file; needed are JSON lines such as {EXAMPLE}. "
             "Next: write that file, or give another with --params respond.requests=FILE."
         )
     requests, refused = [], []

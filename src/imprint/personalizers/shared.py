@@ -20,6 +20,7 @@ from imprint.errors import IncompatibleBaseError, NotEnoughDataError
 from imprint.personalizers.conditioned import Conditioned, Conditioner, Lesson, mean_loss_of
 from imprint.personalizers.protocol import Histories
 from imprint.provenance import code_version, fingerprint, fingerprint_of_rows, seed_for
+from imprint.storage import address, at, fetch
 
 WEIGHTS = "weights.safetensors"
 OnStep = Callable[[int, int], None]
@@ -86,7 +87,7 @@ def teach(
     if manifest is None:
         manifest = _train(conditioner, histories, training, seed_for(seed, method, "order"), directory, on_step)
     done = {key: manifest[key] for key in SharedRecord.model_fields if key in manifest}
-    about = {"method": method, "path": str(directory), "fingerprint": name, "teachers": len(manifest["taught_by"])}
+    about = {"method": method, "path": address(directory), "fingerprint": name, "teachers": len(manifest["taught_by"])}
     return SharedRecord(**{**done, **about})
 
 
@@ -96,7 +97,7 @@ def taught(conditioner: Teachable, record: SharedRecord) -> Conditioned:
 
     if record.base_fingerprint != conditioner.base.record.fingerprint:
         raise IncompatibleBaseError(record.base_fingerprint, conditioner.base.record.fingerprint)
-    directory = Path(record.path)
+    directory = fetch(at(record.path))
     manifest = read_manifest(directory) or {}
     conditioner.restore(manifest["prepared"])
     load_model(conditioner.module, directory / WEIGHTS)

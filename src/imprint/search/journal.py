@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from imprint.storage import fetch, flush
+
 
 class Trial(BaseModel):
     """One point of a study. Refused: no valid config, never trained. Failed: it raised, and the study went on."""
@@ -35,7 +37,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or begin the journal at `path`."""
-        self.path = path
+        self.path = fetch(path)
         self._studies: dict[str, list[Trial]] = {}
         self._pending: list[Trial] = []
         if path.is_file():
@@ -65,4 +67,5 @@ class Journal:
             stream.write(line.encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
+        flush(self.path)
         self._pending.clear()
