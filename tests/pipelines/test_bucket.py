@@ -3,16 +3,20 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
 import yaml
 from buckets import KEY, SECRET, another_pod, objects
+from kedro.io import DatasetError
 from repository import ROOT
 
 from imprint.data.atomic import read_manifest
+from imprint.data.tables import write_table
 from imprint.storage import at
 from kedro_kfp import step
 from kedro_kfp.emit import compile_plan
 from kedro_kfp.project import read_project
+from pipelines.datasets import RecordLines, Table, WholeFigure, WholeJSON, WholeText, Workspace
 
 SMALLER = {
     "corpus": {"fabricate": {"users": 5, "interactions": 34, "background_users": 12}},
@@ -49,6 +53,48 @@ def test_what_a_run_reports_lies_under_its_id_and_what_runs_share_does_not():
         layer = entry.get("metadata", {}).get("kedro-viz", {}).get("layer") if name[0] != "_" else None
         if layer:
             assert (f"/{layer}/run-7/" in entry["filepath"]) == (layer in of_a_run), name
+
+
+def test_what_a_dataset_saved_in_one_pod_it_loads_in_another(bucket):
+    from plotly.graph_objects import Figure
+
+    figure = Figure(layout={"title": "A finding"})
+    made = {
+        WholeJSON: ("one.json", {"name": "Zoë"}),
+        WholeText: ("two.html", "<p>Zoë</p>"),
+        RecordLines: ("three.jsonl", [{"n": 1}, {"n": 2}]),
+        WholeFigure: ("four.json", figure),
+    }
+    for kind, (name, value) in made.items():
+        dataset = kind(filepath=f"{bucket}/a/{name}")
+        assert not dataset.exists()
+        dataset.save(value)
+        another_pod()
+        dataset = kind(filepath=f"{bucket}/a/{name}")
+        assert dataset.exists()
+        assert dataset.load() == value
+        assert f"{bucket}/a/{name}" in str(dataset)
+        assert dataset.address == f"{bucket}/a/{name}"
+    assert "A finding" in str(dataset.preview())
+    with pytest.raises(DatasetError, match=rf"{bucket}/none\.jsonl is not there"):
+        RecordLines(filepath=f"{bucket}/none.jsonl").load()
+
+
+def test_a_table_is_saved_to_a_bucket_from_memory_or_from_the_spool(bucket):
+    rows = pa.table({"n": [1, 2, 3]})
+    Table(filepath=f"{bucket}/table").save(rows)
+    another_pod()
+    assert Table(filepath=f"{bucket}/table").load().to_table().equals(rows)
+
+    spool = Workspace(filepath=f"{bucket}/spool", spool=True).load()
+    write_table(spool / "table", rows.slice(1).to_batches(), rows.schema)
+    Table(filepath=f"{bucket}/table").save(spool / "table")
+    another_pod()
+    table = Table(filepath=f"{bucket}/table", batches=True)
+    assert table.exists()
+    assert [batch.num_rows for batch in table.load()] == [2]
+    assert not any("spool" in place for place in objects(bucket))
+    assert not Table(filepath=f"{bucket}/other").exists()
 
 
 def run_in_pods(plan, root, run_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -24,10 +25,15 @@ AT_ONCE = 4
 
 
 class Place(NamedTuple):
-    """Where a path of the working folder lies in a bucket; `files` is the store's fsspec client."""
+    """Where a path of the working folder lies in a bucket."""
 
-    files: Any
+    protocol: str
     url: str
+
+    @property
+    def files(self) -> Any:
+        """The store's fsspec client. `BucketError` where it is not installed."""
+        return _client(self.protocol)
 
     def of(self, name: str) -> str:
         """The URL of what is called `name` below."""
@@ -94,13 +100,18 @@ def _client(protocol: str) -> Any:
 def at(place: str) -> Path:
     """The path for a place that settings, the catalog or a record name: a path of this machine, or a bucket's URL.
 
-    `BucketError` for a URL that names no bucket, or leads upwards.
+    `BucketError` for a URL that names no bucket, leads upwards, or carries a password: places are told to everybody.
     """
     protocol, separator, rest = place.partition("://")
     if not separator:
         return Path(place)
     if protocol == "file":
         return Path(rest)
+    if re.match(r"[^/@]*:[^/]*@", rest):
+        raise BucketError(
+            f"a {protocol}:// URL carries a user and a password, which every log would repeat. "
+            "Next: leave them out; the store's client finds them in the environment."
+        )
     if not rest.strip("/") or ".." in rest.split("/"):
         raise BucketError(f"{place!r} is no place in a bucket. Next: write PROTOCOL://BUCKET/PREFIX, without '..'.")
     return _working() / protocol / rest.strip("/")
@@ -154,7 +165,7 @@ def place_of(path: Path) -> Place | None:
     protocol, *parts = path.relative_to(_working()).parts
     if any(part.startswith(".") and part.endswith(_UNFINISHED) for part in parts):
         return None
-    return Place(_client(protocol), f"{protocol}://{'/'.join(parts)}")
+    return Place(protocol, f"{protocol}://{'/'.join(parts)}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Finished folders: a reader has the old one or the new one, whatever happens to the writer."""
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -101,6 +102,16 @@ def test_the_same_contents_are_the_same_objects(bucket):
     another_pod()
     write(at(bucket) / "d", a="one", b="two")
     assert objects(f"{bucket}/d").keys() == before
+
+
+def test_a_pod_with_a_copy_of_the_folder_before_gets_the_new_one(bucket, monkeypatch):
+    write(at(bucket) / "d", a="old", b="old")
+    mine = os.environ[places.WORKING]
+    another_pod()
+    write(at(bucket) / "d", a="new")
+    monkeypatch.setenv(places.WORKING, mine)
+    assert {file.name for file in fetch(at(bucket) / "d").iterdir()} == {"a", "manifest.json"}
+    assert (at(bucket) / "d" / "a").read_text() == "new"
 
 
 def test_a_folder_made_elsewhere_is_moved_there(bucket, tmp_path):

@@ -48,6 +48,15 @@ print(places.WORKING in os.environ, sorted({"fsspec", "s3fs", "botocore", "pyarr
 """
 
 
+def test_a_url_with_a_password_is_refused_and_not_repeated():
+    with pytest.raises(BucketError, match="carries a user and a password") as refused:
+        at(f"s3://AKID:{SECRET}@bucket/data")
+    assert SECRET not in str(refused.value)
+    assert address(at("abfs://container@account/data")) == "abfs://container@account/data", (
+        "its client is not installed"
+    )
+
+
 def test_paths_of_this_machine_cost_nothing(tmp_path):
     """No client, no working folder, and the very same paths."""
     another_pod()
