@@ -193,6 +193,6 @@ def beside(path: Path) -> Path:
 def discard(path: Path) -> None:
     """Remove what is here at `path`, whatever it is."""
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another run may be at it too
     else:
         path.unlink(missing_ok=True)
