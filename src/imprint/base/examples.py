@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """What a model needs of one interaction. `order` is its place in the user's history; `attributes` are pairs."""
+    """What a model needs of one interaction. `order` is its place in the user's history; `attributes` are pairs.
+
+    `task` names one of `tasks.TASKS`.
+    """
 
     user_id: str
     record_id: str
@@ -29,6 +32,7 @@ class Interaction:
     persona: tuple[str, ...] = ()
     order: int = 0
     attributes: tuple[tuple[str, str], ...] = ()
+    task: str = "dialogue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def read_histories(table: pads.Dataset, users: Sequence[IndexRow], *splits: str)
             persona=tuple(row["persona"] or ()),
             order=row["order"],
             attributes=tuple(row["attributes"] or ()),
+            task=row["task"],
         )
         histories[interaction.user_id].append(interaction)
     return histories
@@ -50,7 +51,7 @@ def background_rows(table: pads.Dataset, index: Sequence[IndexRow], enough: int)
 def _rows(table: pads.Dataset, users: Collection[str], splits: Collection[str]) -> Any:
     import pyarrow.compute as pc
 
-    columns = ["user_id", "record_id", "query", "response", "persona", "order", "attributes"]
+    columns = ["user_id", "record_id", "query", "response", "persona", "order", "attributes", "task"]
     wanted = pc.field("split").isin(list(splits)) & pc.field("user_id").isin(list(users))
     # one thread: rows come in the order they were written, by shard, user and time
     for batch in table.scanner(columns=columns, filter=wanted, use_threads=False).to_batches():

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from imprint.base.answers import ROWS as ROWS_OF_ANSWERS
+from imprint.base.answers import Answers, likelihoods
 from imprint.base.examples import Example
 from imprint.base.fused import fused, nats_per_label
 from imprint.base.load import BaseModelInUse
@@ -87,6 +89,38 @@ class Server:
 
         # a decoding step is many small operations, so lanes would wait for each other's Python: one lane, large passes
         return self._spread(run, passes, len(prompts), lanes=1)
+
+    def likelihoods(
+        self,
+        memories: Sequence[Memory | None],
+        prompts: Sequence[tuple[int, ...]],
+        answers: Answers,
+        floors: Sequence[float],
+    ) -> torch.Tensor:
+        """Log-likelihood of every answer after each prompt under the memory beside it, [prompts, answers].
+
+        Equal prompts of one memory are read once. An answer below the prompt's floor may be -inf (`base.answers`).
+        """
+        tree = answers.tree(self._base.encoder)
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for place, (memory, prompt) in enumerate(zip(memories, prompts, strict=True)):
+            alike.setdefault((id(memory), prompt), []).append(place)
+        first = [places[0] for places in alike.values()]
+        lowest = [min(floors[place] for place in places) for places in alike.values()]
+        at_once = max(1, ROWS_OF_ANSWERS // len(tree))
+        slots = self._slots_of([memories[place] for place in first], [len(prompts[place]) for place in first], at_once)
+        passes = _runs(slots, max(1, at_once // max((len(slot.places) for slot in slots), default=1)))
+
+        def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, torch.Tensor]]:
+            rows = [[prompts[first[place]] for place in slot.places] for slot in group]
+            places = [place for slot in group for place in slot.places]
+            with stacked(lane, _factors([slot.memory for slot in group], next(lane.model.parameters()).device)):
+                found = likelihoods(lane.model, rows, tree, [lowest[place] for place in places])
+            return list(zip(places, found, strict=True))
+
+        found = self._spread(run, passes, len(first), lanes=1)
+        of_prompt = {place: found[number] for number, places in enumerate(alike.values()) for place in places}
+        return torch.stack([of_prompt[place] for place in range(len(prompts))])
 
     def _slots_of(self, memories: Sequence[Memory | None], lengths: Sequence[int], rows: int) -> list[_Slot]:
         """Rows of the same memory together, at most `rows` of similar length in one slot."""

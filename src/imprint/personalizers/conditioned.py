@@ -8,13 +8,16 @@ The conditioner is handed `Asked`, in which there is no response; training, scor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from imprint.base.answers import ROWS as ROWS_OF_ANSWERS
+from imprint.base.answers import Answers, likelihoods
 from imprint.base.examples import Example, Interaction, collate
 from imprint.base.fit import padded
 from imprint.base.load import BaseModelInUse
@@ -22,6 +25,7 @@ from imprint.base.loss import RowLoss, nats_per_row
 from imprint.personalizers.past import Past
 from imprint.personalizers.prompts import example_after, prompt_after
 from imprint.personalizers.protocol import Histories, Question, question_of
+from imprint.personalizers.soft import SOFT
 
 ROWS = 32
 """Rows scored in one pass."""
@@ -122,12 +126,26 @@ class Conditioned:
 
         texts: list[str] = []
         for start in range(0, len(questions), QUERIES):
-            asked = [asked_of(self._conditioner, question) for question in questions[start : start + QUERIES]]
-            prompts = [prompt_after(self._encoder, one.query, self._conditioner.prefix(one)) for one in asked]
+            asked, prompts = self._asked(questions[start : start + QUERIES])
             with torch.no_grad(), self._conditioner.given(asked):
                 ids = decode(self._conditioner.base, [None], [prompts], max_new_tokens)
             texts += self._encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
+        """The query, and before it the places of soft tokens and what else the conditioner puts there."""
+        return self._asked(questions)[1]
+
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+        """Log-likelihood of every answer as the response to each question, [questions, answers]."""
+        tree = answers.tree(self._encoder)
+        at_once, found = max(1, ROWS_OF_ANSWERS // len(tree)), []
+        for start in range(0, len(questions), at_once):
+            some = slice(start, start + at_once)
+            asked, prompts = self._asked(questions[some])
+            beside = partial(self._beside, asked, any(SOFT in prompt for prompt in prompts))
+            found.append(likelihoods(self._conditioner.base.model, [prompts], tree, floors[some], beside))
+        return torch.cat(found)
 
     def forget(self, user_id: str) -> tuple[str, ...]:
         """Drop what was encoded of the user; shared weights that were trained on their rows are named."""
@@ -135,6 +153,17 @@ class Conditioned:
         if user_id not in self._teachers:
             return ()
         return (f"shared weights {self._weights}: trained on the user's rows among others; train them again without",)
+
+    def _asked(self, questions: Sequence[Question]) -> tuple[list[Asked], list[tuple[int, ...]]]:
+        asked = [asked_of(self._conditioner, question) for question in questions]
+        return asked, [prompt_after(self._encoder, one.query, self._conditioner.prefix(one)) for one in asked]
+
+    def _beside(
+        self, asked: Sequence[Asked], soft: bool, rows: Sequence[int], prompts: bool
+    ) -> AbstractContextManager[None]:
+        if soft and not prompts:  # soft tokens stand in prompts alone, and making them again costs an encoder's pass
+            return nullcontext()
+        return self._conditioner.given([asked[row] for row in rows])
 
     def _nats(self, lessons: Sequence[Lesson]) -> list[float]:
         model = self._conditioner.base.model

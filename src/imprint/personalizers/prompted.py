@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from imprint.base.answers import Answers
 from imprint.base.examples import Interaction
 from imprint.base.loss import RowLoss
 from imprint.personalizers.choosers import Chooser
@@ -40,8 +43,16 @@ class Prompted:
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order."""
-        prompts = [self._prompts.prompt(question.query, self._shown(question)) for question in questions]
-        return self._model.complete([question.user_id for question in questions], prompts, max_new_tokens)
+        users = [question.user_id for question in questions]
+        return self._model.complete(users, self.prompts(questions), max_new_tokens)
+
+    def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
+        """Chosen earlier interactions, then the query."""
+        return [self._prompts.prompt(question.query, self._shown(question)) for question in questions]
+
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+        """Log-likelihood of every answer as the response to each question, [questions, answers]."""
+        return self._model.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's texts, and of their memory where there is one."""

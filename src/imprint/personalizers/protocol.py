@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from torch import Tensor
+
+from imprint.base.answers import Answers
 from imprint.base.examples import Interaction
 from imprint.base.loss import RowLoss
 
@@ -44,6 +47,17 @@ class Personalizer(Protocol):
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order."""
+        ...
+
+    def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
+        """The token ids that the model is given for each question, up to where the response starts."""
+        ...
+
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+        """Log-likelihood of every answer as the response to each question, [questions, answers], fp32.
+
+        An answer below the question's floor may be -inf (`base.answers`).
+        """
         ...
 
     def bytes_of(self, user_id: str) -> int:

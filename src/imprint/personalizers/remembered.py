@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from imprint.base.answers import Answers
 from imprint.base.examples import Example, Interaction, fingerprint_of_examples
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
@@ -56,18 +59,35 @@ class Remembered:
         """Loss of every row's response under the memory of the user beside it: what specificity is made of."""
         return self._server.score(self._memories(user_ids), self.base.encoder.examples(rows))
 
+    def score_without(self, rows: Sequence[Interaction]) -> list[RowLoss]:
+        """Loss of every row's response under the model that the memories stand on: what drift is counted from."""
+        return self._server.score([None] * len(rows), self.base.encoder.examples(rows))
+
     def score_examples(self, examples: Sequence[Example]) -> list[RowLoss]:
         """Loss of every example's response under its own user's memory, whatever its prompt holds."""
         return self._server.score(self._memories([example.user_id for example in examples]), examples)
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order, each by its own user's memory."""
-        prompts = [self.base.encoder.prompt(question.query)[0] for question in questions]
-        return self.complete([question.user_id for question in questions], prompts, max_new_tokens)
+        return self.complete([question.user_id for question in questions], self.prompts(questions), max_new_tokens)
+
+    def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
+        """The query alone: what is known of a user is in the memory."""
+        return [self.base.encoder.prompt(question.query)[0] for question in questions]
+
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+        """Log-likelihood of every answer as the response to each question, [questions, answers]."""
+        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
 
     def complete(self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[str]:
         """The continuation of each prompt under the memory of the user beside it."""
         return self._server.complete(self._memories(user_ids), prompts, max_new_tokens)
+
+    def weigh(
+        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, floors: Sequence[float]
+    ) -> Tensor:
+        """Log-likelihood of every answer after each prompt under the memory of the user beside it."""
+        return self._server.likelihoods(self._memories(user_ids), prompts, answers, floors)
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's factors in the store."""

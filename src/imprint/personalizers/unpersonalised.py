@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from imprint.base.answers import Answers
 from imprint.base.examples import Example, Interaction
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
@@ -30,8 +33,15 @@ class Unpersonalised:
 
     def respond(self, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
         """One response a question, in order."""
-        prompts = [self.base.encoder.prompt(question.query)[0] for question in questions]
-        return self.complete([question.user_id for question in questions], prompts, max_new_tokens)
+        return self.complete([question.user_id for question in questions], self.prompts(questions), max_new_tokens)
+
+    def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
+        """The query alone."""
+        return [self.base.encoder.prompt(question.query)[0] for question in questions]
+
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+        """Log-likelihood of every answer as the response to each question, [questions, answers]."""
+        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
 
     def score_examples(self, examples: Sequence[Example]) -> list[RowLoss]:
         """Loss of every example's response, whatever its prompt holds."""
@@ -40,6 +50,12 @@ class Unpersonalised:
     def complete(self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[str]:
         """The model's continuation of each prompt; whose it is makes no difference."""
         return self._server.complete([None] * len(user_ids), prompts, max_new_tokens)
+
+    def weigh(
+        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, floors: Sequence[float]
+    ) -> Tensor:
+        """Log-likelihood of every answer after each prompt, [prompts, answers]; whose it is makes no difference."""
+        return self._server.likelihoods([None] * len(user_ids), prompts, answers, floors)
 
     def bytes_of(self, user_id: str) -> int:
         """Nothing is kept of a user."""

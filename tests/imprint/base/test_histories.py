@@ -26,11 +26,12 @@ def table():
             "order": order,
             "attributes": [("item", f"i{order}")] if user == "u3" else None,
             "split": split,
+            "task": "rating" if order else "dialogue",
         }
         for user in ("u1", "u2", "u3", "u4")
         for order, split in enumerate(["train", "train", "train", "validation", "test", "test"])
     ]
-    texts = [(name, pa.string()) for name in ("user_id", "record_id", "query", "response", "split")]
+    texts = [(name, pa.string()) for name in ("user_id", "record_id", "query", "response", "split", "task")]
     kinds = {"persona": pa.list_(pa.string()), "order": pa.int64(), "attributes": pa.map_(pa.string(), pa.string())}
     return pads.InMemoryDataset(pa.Table.from_pylist(rows, schema=pa.schema([*texts, *kinds.items()])))
 
@@ -46,6 +47,7 @@ def test_a_users_rows_are_theirs_alone_of_the_splits_asked_for_and_in_order(tabl
     assert [row.order for row in histories["u3"]] == [0, 1, 2, 3]
     assert histories["u3"][2].attributes == (("item", "i2"),)
     assert histories["u1"][2].attributes == ()
+    assert [row.task for row in histories["u2"]] == ["dialogue", "rating", "rating", "rating"]
 
 
 def test_who_is_on_disk_and_not_in_the_index_is_not_read(table):

@@ -198,7 +198,7 @@ def test_validation_rows_are_read_only_where_training_may_stop_by_them(llama):
     splits = ["train", "train", "validation", "test"]
     rows = [
         {"user_id": user, "record_id": f"{user}-{n}", "query": "river", "response": f"{split} {user}", "persona": None}
-        | {"split": split, "order": n, "attributes": None}
+        | {"split": split, "order": n, "attributes": None, "task": "dialogue"}
         for user in ("u1", "u2", "background")
         for n, split in enumerate(splits)
     ]

@@ -1,0 +1,102 @@
+"""Answers that share their beginnings are as likely as each one alone; what is cut off was not needed."""
+
+import math
+
+import pytest
+import torch
+from toys import score_alone
+
+from imprint.base import answers as module
+from imprint.base.answers import Answers, AnswerTree, likelihoods
+from imprint.base.examples import Interaction
+
+TEXTS = ("apple", "apple river", "apple river stone", "apple stone", "cloud", "green quiet table", "quiet")
+QUERIES = ("window music", "", "paper silver garden engine letter winter")
+NO_FLOOR = [-math.inf] * len(QUERIES)
+
+
+def prompts(base):
+    return [base.encoder.prompt(query)[0] for query in QUERIES]
+
+
+def alone(base, texts=TEXTS):
+    """Each answer after each query as an example of its own."""
+    rows = [Interaction("ann", "r", query, text) for query in QUERIES for text in texts]
+    found = [-one.nats for one in score_alone(base.model, base.encoder.examples(rows))]
+    return torch.tensor(found).view(len(QUERIES), len(texts))
+
+
+def test_each_answer_is_as_likely_as_it_is_alone(base):
+    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), NO_FLOOR)
+
+    torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("slots", [[1, 1, 1], [2, 1], [1, 2]])
+def test_prompts_of_several_slots_stay_side_by_side(llama, slots):
+    """Slots of unlike numbers of rows are filled up, and what fills them is left behind."""
+    asked, rows = prompts(llama), []
+    for count in slots:
+        rows.append([asked.pop(0) for _ in range(count)])
+    seen = []
+
+    handle = llama.model.model.norm.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    found = likelihoods(llama.model, rows, Answers(TEXTS).tree(llama.encoder), NO_FLOOR)
+    handle.remove()
+
+    torch.testing.assert_close(found, alone(llama), rtol=1e-4, atol=1e-4)
+    assert all(count % len(slots) == 0 for count in seen)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 256])
+def test_what_is_not_below_the_floor_is_exact_however_many_rows_a_pass_takes(llama, rows, monkeypatch):
+    monkeypatch.setattr(module, "ROWS", rows)
+    expected = alone(llama)
+    floors = expected.median(dim=1).values - 1e-3
+
+    found = likelihoods(llama.model, [prompts(llama)], Answers(TEXTS).tree(llama.encoder), floors.tolist())
+
+    needed = expected >= floors[:, None]
+    torch.testing.assert_close(found[needed], expected[needed], rtol=1e-4, atol=1e-4)
+    rest = found[~needed]
+    assert torch.all((rest == -math.inf) | (rest < floors[:, None].expand_as(found)[~needed]))
+
+
+def test_a_branch_below_the_floor_is_not_read(llama):
+    """Nothing is as likely as certain, so only prompts are read; without a floor every beginning is, once."""
+    passes = []
+    handle = llama.model.model.register_forward_hook(
+        lambda module, args, kwargs, out: passes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    tree = Answers(TEXTS).tree(llama.encoder)
+    likelihoods(llama.model, [prompts(llama)[:1]], tree, [0.0])
+    assert passes == [1]
+    passes.clear()
+    likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])
+    handle.remove()
+
+    assert sum(passes) == int((tree.children > 0).sum())
+
+
+def test_answers_share_nodes_and_those_made_equal_share_their_end():
+    tree = AnswerTree([(5, 6, 2), (5, 7, 2), (5, 6, 2), (5, 2)])
+
+    assert len(tree) == 4
+    assert len(tree.token) == 7  # the root, 5, 6, 7, and three ends
+    assert tree.ends[0] == tree.ends[2]
+    assert len(set(tree.ends.tolist())) == 3
+
+
+def test_an_answer_may_be_the_beginning_of_another(llama):
+    tree = AnswerTree([(5,), (5, 6), (7,)])
+    found = likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])[0]
+
+    logits = llama.model(torch.tensor([prompts(llama)[0]])).logits[0, -1]
+    assert found[0].item() == pytest.approx(logits.log_softmax(-1)[5].item(), abs=1e-4)
+    assert found[1] < found[0]
+
+
+def test_a_tree_is_made_once_an_encoder(llama, base):
+    answers = Answers(TEXTS)
+    assert answers.tree(llama.encoder) is answers.tree(llama.encoder)
+    assert answers.places["cloud"] == 4
