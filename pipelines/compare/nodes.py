@@ -26,9 +26,8 @@ def train_compared_memories(
     from imprint.personalizers.compared import train_memory_methods
     from imprint.search.scopes import SearchResult
 
-    index, found = user_index.to_table().to_pylist(), SearchResult(**search_result)
-    given = user_histories, index, pooled_model, found, base, memory, compare, seed, memory_workspace
-    return train_memory_methods(*given, partial(bar, unit="user"))
+    given = user_histories, user_index.to_table().to_pylist(), pooled_model, SearchResult(**search_result), base, memory
+    return train_memory_methods(*given, compare, seed, memory_workspace, partial(bar, unit="user"))
 
 
 def teach_shared_methods(
@@ -46,8 +45,7 @@ def teach_shared_methods(
     from imprint.personalizers.compared import teach_methods
 
     model = load_base(BaseRecord(**pooled_model), base)
-    teachers = users_of(user_index.to_table().to_pylist(), *compare.taught_by)
-    histories = read_histories(user_histories, teachers, "train")
+    histories = read_histories(user_histories, users_of(user_index.to_table().to_pylist(), *compare.taught_by), "train")
     made = teach_methods(model, histories, compare, seed, memory_workspace, partial(bar, unit="step"))
     return {name: record.model_dump(mode="json") for name, record in made.items()}
 
@@ -68,11 +66,13 @@ def measure_compared(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Losses, responses and costs of every compared method on reported users' test rows."""
     from imprint.evaluate.comparison import measure_run
+    from imprint.evaluate.wins import judged_run
     from imprint.personalizers.compared import compared_methods
 
     given = base_model, pooled_model, compared_memories, shared_methods, compare, base, memory.fleet, seed
     methods, index = compared_methods(*given, memory_workspace), user_index.to_table().to_pylist()
-    return measure_run(methods, user_histories, index, evaluate, lambda name, users: counter(name, "user", users))
+    judge = partial(judged_run, user_histories, pooled_model, base, memory.fleet, evaluate.judge)
+    return measure_run(methods, user_histories, index, evaluate, judge, partial(counter, unit="user"))
 
 
 def summarise_comparison(

@@ -19,15 +19,17 @@ def score_methods(
     memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> Any:
-    """The loss of every chosen test row under every method."""
-    from imprint.evaluate.measure import held_out_rows, score_rows
+    """The loss of every chosen test row under every method, and its choice where the answer is one of a set."""
+    from imprint.evaluate.choices import choosing_of, decided_rows
+    from imprint.evaluate.measure import held_out_rows
     from imprint.evaluate.tables import scores_table
     from imprint.personalizers.methods import methods
 
-    rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.max_test_rows)
-    records = []
+    index = user_index.to_table().to_pylist()
+    rows = held_out_rows(user_histories, index, evaluate.max_test_rows)
+    choosing, records = choosing_of(user_histories, index, evaluate), []
     for method in methods(base_model, pooled_model, baseline_memories, memories, base, memory.fleet):
-        records += score_rows(method, rows, counter(f"score {method.name}", "user", len(rows)))
+        records += decided_rows(method, rows, choosing, counter(f"score {method.name}", "user", len(rows)))
     return scores_table(records)
 
 
@@ -42,9 +44,10 @@ def answer_queries(
     memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> Any:
-    """The response of every method to some test queries of every user."""
+    """The response of every method to some test queries of every user, and what the judge makes of them."""
     from imprint.evaluate.measure import answer_rows, held_out_rows
     from imprint.evaluate.tables import responses_table
+    from imprint.evaluate.wins import judged_run
     from imprint.personalizers.methods import methods
 
     rows = held_out_rows(user_histories, user_index.to_table().to_pylist(), evaluate.responses_per_user)
@@ -52,7 +55,7 @@ def answer_queries(
     for method in methods(base_model, pooled_model, baseline_memories, memories, base, memory.fleet):
         advance = counter(f"answer {method.name}", "user", len(rows))
         records += answer_rows(method, rows, evaluate.max_new_tokens, advance)
-    return responses_table(records)
+    return responses_table(judged_run(user_histories, pooled_model, base, memory.fleet, evaluate.judge, records))
 
 
 def measure_specificity(

@@ -9,6 +9,7 @@
     ├── NotEnoughDataError       too few users or rows for what was asked
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
     ├── BucketError              a place in a bucket that cannot be read or written
+    ├── JudgeError               a judge's endpoint that does not answer, or answers something else
     └── StoreError               a memory store that cannot be used
         ├── UnfinishedStoreError     no manifest: the writer was killed, or is still at work
         ├── CorruptMemoryError       the bytes are not those that were written (sha256)
@@ -53,6 +54,8 @@ class BaseModelError(ImprintError):
 
 class BucketError(ImprintError):
     """A place in a bucket that cannot be named, reached, read or written."""
+class JudgeError(ImprintError):
+    """A judge's endpoint that does not answer, or not as an OpenAI-compatible one does."""
 
 
 class StoreError(ImprintError):

@@ -68,15 +68,20 @@ def test_metrics_have_the_contracts_schema(finished):
         "rougeL",
         "bleu",
         "persona_f1",
+        "p_cover",
+        "win_rate",
         "own_best_share",
         "specificity_gap",
+        "drift",
         "bytes_per_user",
     }
     assert expected <= found["methods"]["memory"].keys()
     assert all(score.keys() == {"mean", "low", "high", "n"} for score in found["methods"]["memory"].values())
     pairs = {(one["a"], one["b"]) for one in found["comparisons"]}
     assert {("memory", "base"), ("memory", "pooled"), ("memory", "fixed_memory"), ("pooled", "base")} <= pairs
-    assert {"seed", "fingerprints", "code", "versions"} <= found["run"].keys()
+    assert all(one["p"] <= one["p_holm"] <= 1 for one in found["comparisons"])
+    assert {"seed", "fingerprints", "code", "versions", "judge"} <= found["run"].keys()
+    assert {"fact_presence", "fact_absence"} & found["methods"]["memory"].keys()
 
 
 def test_rows_are_conserved_from_the_corpus_to_the_histories(finished):
@@ -240,6 +245,7 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp
     assert set(found["methods"]) == set(found["costs"]) == expected | {"persona_plug", "user_llm"}
     assert all({"loss", "seconds_per_user", "bytes_per_user"} <= scores.keys() for scores in found["methods"].values())
     assert {"persona_plug", "memory+retrieval"} < {word for word in printed.split() if word[0].isalpha()}
+    assert {one["task"] for one in found["by_task"]} == {"dialogue", "answer"}
     budget = found["budget_tokens"]
     assert all(cost["training_tokens"] < 1.1 * budget for cost in found["costs"].values())
     index = {row["user_id"]: row for row in open_table(data_root / "04_feature/user_index").to_table().to_pylist()}

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.data.tables import opened_fingerprint
+from imprint.evaluate.choices import Choosing, choosing_of, with_choices
+from imprint.evaluate.gathered import gathered
+from imprint.evaluate.judges import named
 from imprint.evaluate.measure import Rows, answer_rows, held_out_rows, score_rows
-from imprint.evaluate.per_user import PerUser, answers, costs, losses, merge
+from imprint.evaluate.per_user import PerUser, costs, merge
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import bootstrap_interval, summarise
 from imprint.evaluate.tables import responses_table, scores_table
-from imprint.personalizers.protocol import Histories, Personalizer
+from imprint.personalizers.protocol import Histories, Personalizer, question_of
 from imprint.personalizers.settings import CompareSettings
 from imprint.provenance import fingerprint, run_conditions, seed_for
 
@@ -45,18 +48,29 @@ def measure_method(
     scored: Rows,
     asked: Rows,
     settings: EvaluateSettings,
+    choosing: Choosing,
     on_user: Callable[[], None] = lambda: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Records of scores and of responses, and what fitting, scoring and responding took: seconds, and bytes by user."""
+    """Records of scores and of responses, and what all that took: seconds, bytes by user, and tokens of the prompts."""
     began = time.perf_counter()
     method.fit(histories)
     fitted = time.perf_counter()
     scores = score_rows(method, scored, on_user)
     done = time.perf_counter()
+    scores = with_choices(method, scored, scores, choosing)
+    decided = time.perf_counter()
     responses = answer_rows(method, asked, settings.max_new_tokens)
-    seconds = {"fit": fitted - began, "score": done - fitted, "respond": time.perf_counter() - done}
+    answered = time.perf_counter()
+    seconds = {"fit": fitted - began, "score": done - fitted, "choose": decided - done, "respond": answered - decided}
     size = {user_id: method.bytes_of(user_id) for user_id in histories}
-    return scores, responses, {"seconds": seconds, "bytes": size, "scored": len(scores), "answered": len(responses)}
+    prompts = method.prompts([question_of(row) for row in all_rows(scored)])
+    counts = {
+        "scored": len(scores),
+        "chosen": sum(row["gold"] is not None for row in scores),
+        "answered": len(responses),
+        "prompt_tokens": sum(map(len, prompts)),
+    }
+    return scores, responses, {"seconds": seconds, "bytes": size, **counts}
 
 
 def measure_run(
@@ -64,19 +78,24 @@ def measure_run(
     table: pads.Dataset,
     index: Sequence[IndexRow],
     settings: EvaluateSettings,
-    counter: Callable[[str, int], Callable[[], None]] = lambda title, users: lambda: None,
+    judge: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list,
+    bars: Callable[..., Callable[[], None]] = lambda title, total: lambda: None,
 ) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """Every method fitted on reported users' training rows, measured on their test rows; `counter` draws progress."""
+    """Every method fitted on reported users' training rows, measured on their test rows.
+
+    `judge` adds `won` to the records of responses (`wins`), and `bars(title, total=…)` draws progress.
+    """
     histories = read_histories(table, users_of(index, "reported"), "train")
     scored = held_out_rows(table, index, settings.max_test_rows)
     asked = held_out_rows(table, index, settings.responses_per_user)
+    choosing = choosing_of(table, index, settings)
     scores, responses, found = [], [], {}
     for method in methods:
-        draw = counter(method.name, len(scored))
-        mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, draw)
+        draw = bars(method.name, total=len(scored))
+        mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, choosing, draw)
         scores += mine
         responses += answered
-    return scores_table(scores), responses_table(responses), found
+    return scores_table(scores), responses_table(judge(responses)), found
 
 
 def trained(
@@ -115,13 +134,13 @@ def summarise_comparison(
     settings: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """`metrics.json` (design, section 8) with more parts: `budget_tokens`, `costs` by method, and `by_history`.
+    """`metrics.json` (design, section 8) with more parts: `budget_tokens`, `costs` by method, `by_history`, `by_task`.
 
     `measured` is what `measure_method` found, by method.
     """
-    histories = read_histories(table, users_of(index, "reported"), "train")
-    found = losses(scores)
-    parts = [found, answers(responses, histories)]
+    run = gathered(table, index, scores, responses, settings, seed)
+    histories, (found, counts) = run.histories, run.values()
+    parts = [found]
     for method, one in measured.items():
         seconds = dict.fromkeys(histories, one["seconds"]["fit"] / max(1, len(histories)))
         own = training[method].per_user if method in training else None
@@ -138,34 +157,46 @@ def summarise_comparison(
     }
     conditions = run_conditions(seed, **fingerprints)
     nobody = Training(0, 0.0, 0.0, "", None)
-    by_user = {method: metrics["loss"] for method, metrics in found.items()}
+    if settings.judge is not None:
+        conditions["judge"] = named(settings.judge)
+    by_user = {method: metrics["loss"] for method, metrics in found.items() if "loss" in metrics}
+    pairs = pairs_of(by_user, [method for method in found if method not in by_user])
     lengths = {user_id: len(rows) for user_id, rows in histories.items()}
     return {
-        **summarise(per_user, pairs_of(by_user), conditions, seed, settings.resamples),
+        **summarise(per_user, pairs, conditions, seed, settings.resamples, counts),
         "budget_tokens": compare.budget_tokens,
         "costs": {method: cost_of(one, training.get(method, nobody)) for method, one in measured.items()},
         "by_history": by_history(by_user, lengths, seed, settings.resamples),
+        "by_task": run.by_task(seed, settings.resamples),
     }
 
 
-def pairs_of(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
-    """By losses of users: the best method and `memory` against each other one, and all others against `pooled`."""
+def pairs_of(found: Mapping[str, Mapping[str, float]], baselines: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """By losses of users: the best method and `memory` against each other one, and all others against `pooled`.
+
+    And every method against the `baselines`, which have no loss.
+    """
     best = min(found, key=lambda method: sum(found[method].values()) / len(found[method]))
     pairs: list[tuple[str, str]] = []
     for first in dict.fromkeys([best, "memory", *found]):
         others = [other for other in found if first in (best, "memory") or other == "pooled"] if first in found else []
         pairs += [(first, other) for other in others if other != first and (other, first) not in pairs]
-    return pairs
+    return [*pairs, *((method, baseline) for method in found for baseline in baselines)]
 
 
 def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]:
-    """What a method cost in this run: tokens and seconds of its own training, of its search, and of one query."""
+    """What a method cost in this run: tokens and seconds of its own training, of its search, and of one query.
+
+    `prompt_tokens` are what the model reads for a query, soft tokens included.
+    """
     return {
         "training_tokens": training.tokens,
         "training_seconds": training.seconds,
         "search_seconds": training.search_seconds,
         "fit_seconds": measured["seconds"]["fit"],
         "seconds_per_scored_row": measured["seconds"]["score"] / max(1, measured["scored"]),
+        "seconds_per_choice": measured["seconds"]["choose"] / max(1, measured["chosen"]),
+        "prompt_tokens": measured["prompt_tokens"] / max(1, measured["scored"]),
         "seconds_per_response": measured["seconds"]["respond"] / max(1, measured["answered"]),
     }
 

@@ -44,12 +44,12 @@ def held_out_rows(
 
 
 def score_rows(method: Personalizer, rows: Rows, on_user: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
-    """One record a test row: `method, user_id, record_id, nats, tokens`."""
+    """One record a test row: `method, user_id, record_id, task, nats, tokens`."""
     records = []
     for users in batched(rows, USERS_AT_ONCE):
         asked = [row for user_id in users for row in rows[user_id]]
         for row, loss in zip(asked, method.score(asked), strict=True):
-            records.append({"method": method.name, "user_id": row.user_id, **loss._asdict()})
+            records.append({"method": method.name, "user_id": row.user_id, "task": row.task, **loss._asdict()})
         for _ in users:
             on_user()
     return records
@@ -58,13 +58,13 @@ def score_rows(method: Personalizer, rows: Rows, on_user: Callable[[], None] = l
 def answer_rows(
     method: Personalizer, rows: Rows, max_new_tokens: int, on_user: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """One record a test query: `method, user_id, record_id, query, reference, response`."""
+    """One record a test query: `method, user_id, record_id, task, query, reference, response`."""
     records = []
     for users in batched(rows, USERS_AT_ONCE):
         asked = [row for user_id in users for row in rows[user_id]]
         texts = method.respond([question_of(row) for row in asked], max_new_tokens)
         for row, text in zip(asked, texts, strict=True):
-            about = {"method": method.name, "user_id": row.user_id, "record_id": row.record_id}
+            about = {"method": method.name, "user_id": row.user_id, "record_id": row.record_id, "task": row.task}
             records.append({**about, "query": row.query, "reference": row.response, "response": text})
         for _ in users:
             on_user()
@@ -81,7 +81,10 @@ def batched(users: Iterable[str], count: int) -> Iterator[list[str]]:
 def specificity_matrix(
     method: Remembered, rows: Rows, on_user: Callable[[], None] = lambda: None
 ) -> dict[str, list[Any]]:
-    """`{"users": [...], "loss": [[...]]}`: loss[i][j] is the loss of user i's test rows under user j's memory."""
+    """`{"users": [...], "loss": [[...]], "without": [...]}`.
+
+    loss[i][j] is the loss of user i's test rows under user j's memory, without[i] that under the model with none.
+    """
     users = list(rows)
     everybody = [row for mine in rows.values() for row in mine]
     columns = []
@@ -91,4 +94,6 @@ def specificity_matrix(
         for _ in memories_of:
             columns.append([mean_loss([next(scored) for _ in rows[user_id]]) for user_id in users])
             on_user()
-    return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)]}
+    bare = iter(method.score_without(everybody))
+    without = [mean_loss([next(bare) for _ in rows[user_id]]) for user_id in users]
+    return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)], "without": without}

@@ -1,6 +1,6 @@
-"""Every metric: a record (definition, direction, version, unit) in `METRICS`, and the code that computes it.
+"""What text metrics are computed by; what each means is in `definitions`.
 
-Text metrics are averaged over the rows of one user here; `statistics` averages over users. Persona-F1 follows the set
+They are averaged over the rows of one user here; `statistics` averages over users. Persona-F1 follows the set
 overlap of Lian et al. 2019 ("Learning to Select Knowledge for Response Generation in Dialog Systems"), P-Cover the
 released evaluation code of DHAP (Ma et al. 2021, "One Chatbot Per Person"). MiLP names a Persona-F1 and defines none.
 """
@@ -34,112 +34,6 @@ STOP_WORDS = frozenset(
     )
 )
 """English function words, and the pieces that `\\w+` leaves of contractions. A change here is a new version."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a number means. `higher_is_better` is None where neither direction is; `unit` is empty for a plain ratio."""
-
-    name: str
-    definition: str
-    higher_is_better: bool | None
-    version: str
-    unit: str
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "loss",
-            "Cross-entropy of the user's test responses: total nats divided by total response tokens of the user. "
-            "Queries and prompts are context and are not counted.",
-            False,
-            "1",
-            "nats per response token",
-        ),
-        Metric(
-            "perplexity",
-            "exp of the mean loss over users; the interval is the interval of the loss, transformed by exp.",
-            False,
-            "1",
-            "",
-        ),
-        Metric(
-            "rouge1",
-            "ROUGE-1 F-measure of generated against true responses (rouge_score, no stemmer; its tokens are runs of "
-            "a-z and 0-9, so other scripts score 0), mean over the user's rows.",
-            True,
-            "1",
-            "0 to 1",
-        ),
-        Metric(
-            "rougeL",
-            "ROUGE-L F-measure (longest common subsequence) of generated against true responses (rouge_score, no "
-            "stemmer; its tokens are runs of a-z and 0-9), mean over the user's rows.",
-            True,
-            "1",
-            "0 to 1",
-        ),
-        Metric(
-            "bleu",
-            "sacrebleu corpus BLEU-4 over the user's rows: one reference, case kept, 13a tokens, exponential "
-            "smoothing, effective order off.",
-            True,
-            "1",
-            "0 to 100",
-        ),
-        Metric(
-            "persona_f1",
-            "Overlap of the set of words of a generated response with the set of words of the user's training "
-            "responses and persona, as F1, mean over the user's rows. Lower case, \\w+ tokens, stop words "
-            f"{STOP_WORDS_VERSION} removed. Recall falls as a history grows: compare methods, not corpora.",
-            True,
-            "1",
-            "0 to 1",
-        ),
-        Metric(
-            "p_cover",
-            "Largest sum of inverse document frequencies of the words that a generated response shares with one text "
-            "of the user's history (ln N / df over the user's own N texts, no stop words, no length normalisation), "
-            "mean over the user's rows.",
-            True,
-            "1",
-            "nats",
-        ),
-        Metric(
-            "own_best_share",
-            "Share of users whose test loss is lower under their own memory than under the memory of every other user "
-            "it was tried with. A tie is not a win.",
-            True,
-            "1",
-            "share of users",
-        ),
-        Metric(
-            "specificity_gap",
-            "Mean test loss of a user under the other users' memories, minus the loss under the user's own.",
-            True,
-            "1",
-            "nats per response token",
-        ),
-        Metric(
-            "seconds_per_user",
-            "Seconds that one user costs on the machine of this run: training of a memory, where users of one fleet "
-            "share its time, or encoding of a history. Training of weights that all users share is not in it.",
-            False,
-            "2",
-            "seconds",
-        ),
-        Metric(
-            "bytes_per_user",
-            "Bytes kept of one user: a memory in the store, vectors of a history, or its text.",
-            False,
-            "2",
-            "bytes",
-        ),
-    )
-}
-"""The only list of metrics. Keys are those of `metrics.json`."""
 
 
 @dataclass(frozen=True)
@@ -177,15 +71,25 @@ def persona_f1(response: str, history_words: frozenset[str], stop: frozenset[str
     return PersonaOverlap(precision, recall, 2 * precision * recall / (precision + recall))
 
 
-def p_cover(response: str, histories: Sequence[str]) -> float:
-    """The idf-weighted cover of `response` by the best matching text of one user's `histories` (0 without any).
+class Cover:
+    """The idf-weighted cover of a response by the texts of one user's history: P-Cover."""
 
-    Not normalised by length, as in DHAP's released code; a word that is in every text weighs nothing.
-    """
-    said = words(response, frozenset())
-    texts = [words(text, frozenset()) for text in histories]
-    frequency = Counter(word for text in texts for word in text)
-    return max((sum(math.log(len(texts) / frequency[word]) for word in said & text) for text in texts), default=0.0)
+    def __init__(self, texts: Sequence[str]) -> None:
+        """`texts` are the documents over which idf(w) = ln N / df(w) is counted."""
+        self._texts = [words(text, frozenset()) for text in texts]
+        frequency = Counter(word for text in self._texts for word in text)
+        self._idf = {word: math.log(len(self._texts) / count) for word, count in frequency.items()}
+
+    def of(self, response: str, mean: bool = False) -> float:
+        """The largest sum of idf over the words that `response` shares with one text; 0 without any text.
+
+        With `mean` that sum divided by the number of the shared words, as in DHAP's paper; its released code does not.
+        A word that is in every text weighs nothing.
+        """
+        said = words(response, frozenset())
+        shared = [said & text for text in self._texts]
+        sums = (sum(self._idf[word] for word in some) / (len(some) if mean else 1) for some in shared if some)
+        return max(sums, default=0.0)
 
 
 def rouge(responses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -225,6 +129,18 @@ def specificity(matrix: Mapping[str, Mapping[str, float]]) -> dict[str, Specific
             )
         own = losses[user]
         found[user] = Specificity(own_best=own < min(others), gap=math.fsum(others) / len(others) - own)
+    return found
+
+
+def drift(matrix: Mapping[str, Mapping[str, float]], without: Mapping[str, float]) -> dict[str, float]:
+    """By owner of a memory: mean over the other users of their loss under it, minus their loss `without` a memory.
+
+    `matrix` is that of `specificity`, of two users or more.
+    """
+    found = {}
+    for owner in without:
+        others = [user for user in matrix if user != owner]
+        found[owner] = math.fsum(matrix[user][owner] - without[user] for user in others) / len(others)
     return found
 
 

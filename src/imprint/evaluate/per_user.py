@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imprint.base.examples import Interaction
-from imprint.evaluate.metrics import STOP_WORDS, bleu, persona_f1, rouge, specificity, words
+from imprint.evaluate.metrics import STOP_WORDS, Cover, bleu, drift, persona_f1, rouge, specificity, words
+from imprint.tasks import TASKS
 
 PerUser = dict[str, dict[str, dict[str, float]]]
 """method → metric → user_id → value."""
@@ -16,9 +17,11 @@ Record = Mapping[str, Any]
 
 
 def losses(scores: Iterable[Record]) -> PerUser:
-    """`loss` of each user: total nats over total response tokens of their test rows."""
+    """`loss` of each user: total nats over total response tokens of their test rows; none where a method has none."""
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in scores:
+        if row["nats"] is None:
+            continue
         total = totals[row["method"], row["user_id"]]
         total[0] += row["nats"]
         total[1] += row["tokens"]
@@ -29,34 +32,49 @@ def losses(scores: Iterable[Record]) -> PerUser:
 
 
 def answers(responses: Iterable[Record], histories: Mapping[str, Sequence[Interaction]]) -> PerUser:
-    """`rouge1`, `rougeL`, `bleu` and `persona_f1` of each user's responses; `histories` are their training rows."""
+    """Metrics of each user's responses to questions for free text; `histories` are their training rows."""
     grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for row in responses:
-        grouped[row["method"], row["user_id"]].append(row)
-    known = {user_id: persona_words(rows) for user_id, rows in histories.items()}
+        if TASKS[row["task"]].kind == "text":
+            grouped[row["method"], row["user_id"]].append(row)
+    users = {user_id for _, user_id in grouped}
+    known = {user_id: persona_words(histories[user_id]) for user_id in users}
+    covers = {user_id: Cover(persona_texts(histories[user_id])) for user_id in users}
     found: PerUser = defaultdict(lambda: defaultdict(dict))
     for (method, user_id), rows in grouped.items():
         texts = [row["response"] for row in rows]
         references = [row["reference"] for row in rows]
-        overlap = [persona_f1(text, known[user_id]).f1 for text in texts]
+        overlaps = [persona_f1(text, known[user_id]) for text in texts]
         values = {
             **rouge(texts, references),
             "bleu": bleu(texts, references),
-            "persona_f1": sum(overlap) / len(overlap),
+            "persona_f1": _mean([one.f1 for one in overlaps]),
+            "persona_precision": _mean([one.precision for one in overlaps]),
+            "persona_recall": _mean([one.recall for one in overlaps]),
+            "p_cover": _mean([covers[user_id].of(text) for text in texts]),
+            "p_cover_mean": _mean([covers[user_id].of(text, mean=True) for text in texts]),
         }
         for metric, value in values.items():
             found[method][metric][user_id] = value
     return {method: dict(metrics) for method, metrics in found.items()}
 
 
+def persona_texts(rows: Sequence[Interaction]) -> list[str]:
+    """A user's training responses and persona, each once."""
+    return list(dict.fromkeys(text for row in rows for text in (row.response, *row.persona)))
+
+
 def persona_words(rows: Sequence[Interaction]) -> frozenset[str]:
-    """The words of a user's training responses and persona, without stop words."""
-    texts = {text for row in rows for text in (row.response, *row.persona)}
-    return frozenset().union(*(words(text, STOP_WORDS) for text in texts))
+    """The words of these, without stop words."""
+    return frozenset().union(*(words(text, STOP_WORDS) for text in persona_texts(rows)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def own_memory(method: str, matrix: Mapping[str, Any]) -> PerUser:
-    """`own_best_share` (1.0 or 0.0) and `specificity_gap` of each user of a specificity matrix."""
+    """`own_best_share` (1.0 or 0.0), `specificity_gap` and `drift` of each user of a specificity matrix."""
     users = matrix["users"]
     if len(users) < 2:
         return {}
@@ -66,6 +84,7 @@ def own_memory(method: str, matrix: Mapping[str, Any]) -> PerUser:
         method: {
             "own_best_share": {user: float(one.own_best) for user, one in found.items()},
             "specificity_gap": {user: one.gap for user, one in found.items()},
+            "drift": drift(table, dict(zip(users, matrix["without"], strict=True))),
         }
     }
 

@@ -1,25 +1,26 @@
 """Means over users with bootstrap intervals, paired tests between methods, and the record they make: `metrics.json`.
 
-The unit of every statistic is the user: rows of one user are not independent, users are. The p values are not corrected
-for the number of comparisons; the report says so.
+The unit of every statistic is the user: rows of one user are not independent, users are. All p values of one metric are
+corrected together for their number (Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imprint.errors import NotEnoughDataError, SettingsError
-from imprint.evaluate.metrics import METRICS
+from imprint.evaluate.decisions import Counts, LabelCounts, macro_f1
+from imprint.evaluate.definitions import METRICS
 from imprint.provenance import seed_for
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-COMPARED = ("loss", "rouge1", "rougeL", "bleu", "persona_f1")
+COMPARED = ("loss", "rouge1", "rougeL", "bleu", "persona_f1", "accuracy", "mae", "recall@10", "mrr")
 """The metrics for which methods are compared pair by pair."""
 DRAWS_AT_ONCE = 4_000_000
 """Bootstrap draws in memory at a time (32 MB of indices), so that a million users do not need 16 GB."""
@@ -63,9 +64,40 @@ def bootstrap_interval(values: Sequence[float], seed: int, resamples: int = 2000
     mean = math.fsum(data) / data.size
     if data.size == 1 or np.ptp(data) == 0:
         return Interval(mean, mean, mean, data.size)
+    return Interval(mean, *_bounds(_resampled_means(data, seed, resamples), level), data.size)
+
+
+def bootstrap_macro_f1(counts: LabelCounts, seed: int, resamples: int = 2000, level: float = 0.95) -> Interval:
+    """Macro-F1 over the rows of all users with the percentile bootstrap interval over users; `n` are the users."""
+    import numpy as np
+
+    users = np.stack([counts.users[user] for user in sorted(counts.users)])
+    flat, random = users.reshape(len(users), -1), np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        times = np.bincount(random.integers(0, len(users), size=len(users)), minlength=len(users))
+        drawn.append(macro_f1((times @ flat).reshape(users.shape[1:]), counts.weights))
+    return Interval(macro_f1(users.sum(0), counts.weights), *_bounds(np.array(drawn), level), len(users))
+
+
+def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    import numpy as np
+
     edge = (1 - level) / 2
-    low, high = np.quantile(_resampled_means(data, seed, resamples), [edge, 1 - edge])
-    return Interval(mean, float(low), float(high), data.size)
+    low, high = np.quantile(drawn, [edge, 1 - edge])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p value corrected for their number by Holm's step-down method, in their order.
+
+    Rejecting where the corrected one is below 0.05 keeps the chance of any false rejection among all below 0.05.
+    """
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
 
 
 def _resampled_means(data: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
@@ -117,8 +149,9 @@ def summarise(
     run: Mapping[str, Any],
     seed: int,
     resamples: int = 2000,
+    counts: Counts | None = None,
 ) -> dict[str, Any]:
-    """The content of `metrics.json` from `per_user[method][metric][user]`.
+    """The content of `metrics.json` from `per_user[method][metric][user]` and `counts[method][metric]`.
 
     Perplexity is derived from the loss. A metric without users was not measured and is left out; so is a comparison
     where a method, or the metric in one of the two, is missing. A metric that `METRICS` does not define raises
@@ -127,44 +160,72 @@ def summarise(
     measured = {
         method: {metric: users for metric, users in metrics.items() if users} for method, metrics in per_user.items()
     }
-    methods = {method: _intervals(method, metrics, seed, resamples) for method, metrics in measured.items()}
+    methods = {
+        method: intervals(method, metrics, (counts or {}).get(method, {}), seed, resamples)
+        for method, metrics in measured.items()
+    }
     used = {metric for metrics in methods.values() for metric in metrics}
     return {
         "methods": methods,
-        "comparisons": [
-            row
-            for pair in comparisons
-            for row in _compare(pair, (measured.get(pair[0], {}), measured.get(pair[1], {})), seed, resamples)
-        ],
+        "comparisons": _corrected(
+            [
+                row
+                for pair in comparisons
+                for row in _compare(pair, (measured.get(pair[0], {}), measured.get(pair[1], {})), seed, resamples)
+            ]
+        ),
         "run": dict(run),
         "definitions": {key: _definition(key) for key in METRICS if key in used},
     }
 
 
-def _intervals(
-    method: str, metrics: Mapping[str, Mapping[str, float]], seed: int, resamples: int
+def intervals(
+    method: str,
+    metrics: Mapping[str, Mapping[str, float]],
+    counts: Mapping[str, LabelCounts],
+    seed: int,
+    resamples: int,
+    part: str = "",
 ) -> dict[str, dict[str, float]]:
-    unknown = sorted(metrics.keys() - (METRICS.keys() - {"perplexity"}))
+    """Each metric of one method over users, by name: `mean`, `low`, `high`, `n`; `part` names a part of the rows.
+
+    Seeds come from names, so that another method or metric changes no interval. `SettingsError` for a metric that
+    `METRICS` does not define.
+    """
+    parts = [part] if part else []
+    unknown = sorted((metrics.keys() | counts.keys()) - (METRICS.keys() - {"perplexity"}))
     if unknown:
         raise SettingsError(
             f"method {method!r} has scores for {unknown}; allowed are {sorted(METRICS.keys() - {'perplexity'})} "
-            "(perplexity is derived from the loss). Next: define the metric in imprint.evaluate.metrics.METRICS."
+            "(perplexity is derived from the loss). Next: define the metric in imprint.evaluate.definitions.METRICS."
         )
     found = {}
-    for metric in (key for key in METRICS if key in metrics):
+    for metric in (key for key in METRICS if key in metrics or key in counts):
+        if metric in counts:
+            drawn = seed_for(seed, "interval", method, metric, *parts)
+            found[metric] = asdict(bootstrap_macro_f1(counts[metric], drawn, resamples))
+            continue
         users = metrics[metric]
-        # seeded by name: adding a method or a metric changes no other interval
         values = [users[user] for user in sorted(users)]
-        interval = bootstrap_interval(values, seed_for(seed, "interval", method, metric), resamples)
-        found[metric] = asdict(interval)
+        interval = bootstrap_interval(values, seed_for(seed, "interval", method, metric, *parts), resamples)
+        found[metric] = asdict(transformed(interval, math.sqrt) if METRICS[metric].root else interval)
         if metric == "loss":
-            found["perplexity"] = {
-                "mean": math.exp(interval.mean),
-                "low": math.exp(interval.low),
-                "high": math.exp(interval.high),
-                "n": interval.n,
-            }
+            found["perplexity"] = asdict(transformed(interval, math.exp))
     return found
+
+
+def transformed(interval: Interval, by: Callable[[float], float]) -> Interval:
+    """The same interval on another scale."""
+    return Interval(by(interval.mean), by(interval.low), by(interval.high), interval.n)
+
+
+def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons with `p_holm`, for all of one metric together."""
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        mine = [row for row in rows if row["metric"] == metric]
+        for row, p in zip(mine, holm([row["p"] for row in mine]), strict=True):
+            row["p_holm"] = p
+    return rows
 
 
 def _compare(

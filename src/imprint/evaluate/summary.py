@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.base.histories import IndexRow
 from imprint.data.tables import opened_fingerprint
-from imprint.evaluate.per_user import PerUser, answers, costs, losses, merge, own_memory
+from imprint.evaluate.gathered import gathered
+from imprint.evaluate.judges import named
+from imprint.evaluate.per_user import PerUser, costs, merge, own_memory
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import summarise
 from imprint.memory.inject import StoreRecord
@@ -34,15 +36,10 @@ def summarise_run(
     seed: int,
 ) -> dict[str, Any]:
     """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint."""
-    reported = users_of(index, "reported")
-    histories = read_histories(table, reported, "train")
-    parts = [
-        losses(scores),
-        answers(responses, histories),
-        own_memory("memory", specificity),
-        *(_costs(method, store, list(histories)) for method, store in stores.items()),
-    ]
-    per_user: PerUser = merge(parts)
+    found = gathered(table, index, scores, responses, settings, seed)
+    values, counts = found.values()
+    spent = (_costs(method, store, list(found.histories)) for method, store in stores.items())
+    per_user: PerUser = merge([values, own_memory("memory", specificity), *spent])
     comparisons = [("memory", other) for other in per_user if other != "memory"]
     comparisons += [(a, b) for a, b in FURTHER if a in per_user and b in per_user]
     measured = [[row["method"], row["record_id"]] for row in scores]
@@ -54,7 +51,10 @@ def summarise_run(
         **{method: store.fingerprint for method, store in stores.items()},
         "evaluate": fingerprint(settings),
     }
-    return summarise(per_user, comparisons, run_conditions(seed, **fingerprints), seed, settings.resamples)
+    conditions = run_conditions(seed, **fingerprints)
+    if settings.judge is not None:
+        conditions["judge"] = named(settings.judge)
+    return summarise(per_user, comparisons, conditions, seed, settings.resamples, counts)
 
 
 def _costs(method: str, store: StoreRecord, users: Sequence[str]) -> PerUser:

@@ -8,14 +8,14 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from imprint.report.labels import CHOSEN_BY_KIND, format_value, label
 from imprint.report.page import embedded, flattened, page_css, shown
 from imprint.report.plots import COLOURS, INK, figure_of
 from imprint.report.tables import (
+    MethodRow,
     Verdict,
     comparison_table,
-    format_value,
     higher_is_better,
-    label,
     method_table,
     metric_keys,
     ordered_methods,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Record = Mapping[str, Any]
+DECIDING = dict.fromkeys(keys[0] for keys in CHOSEN_BY_KIND.values())
+"""The metrics that say which method is best at a kind of task."""
 
 
 def render_comparison(metrics: Record) -> str:
@@ -44,8 +46,9 @@ def render_comparison(metrics: Record) -> str:
         rows=method_table(metrics),
         costs=cost_table(metrics),
         history=metrics["by_history"],
-        methods=ordered_methods(metrics),
-        comparisons=[row for row in comparison_table(metrics) if row.metric == "loss"],
+        tasks=task_tables(metrics),
+        methods=with_loss(metrics),
+        comparisons=[row for row in comparison_table(metrics) if row.metric in DECIDING],
         budget=metrics["budget_tokens"],
         dirty=metrics["run"].get("code", {}).get("dirty"),
         definitions=metrics["definitions"],
@@ -53,14 +56,19 @@ def render_comparison(metrics: Record) -> str:
     )
 
 
+def with_loss(metrics: Record) -> list[str]:
+    """Methods in the page's order, without the baselines, which have no loss and cost nothing."""
+    return [name for name in ordered_methods(metrics) if "loss" in metrics["methods"][name]]
+
+
 def best_method(metrics: Record) -> str:
     """The method with the lowest mean loss; of equal ones the first in the page's order."""
-    return min(ordered_methods(metrics), key=lambda name: metrics["methods"][name]["loss"]["mean"])
+    return min(with_loss(metrics), key=lambda name: metrics["methods"][name]["loss"]["mean"])
 
 
 def not_worse(metrics: Record, best: str) -> list[str]:
     """Methods whose loss the paired comparison does not tell from that of `best`."""
-    others = (name for name in ordered_methods(metrics) if name != best)
+    others = (name for name in with_loss(metrics) if name != best)
     return [name for name in others if against(metrics, best, name) != "better"]
 
 
@@ -101,19 +109,39 @@ def answers(metrics: Record) -> list[str]:
         found = min(group["methods"], key=lambda name: group["methods"][name]["mean"])
         loss = format_value("loss", group["methods"][found]["mean"])
         said.append(f"{_users_in_words(group)}: {found} has the lowest loss, {loss}.")
-    useless = [
-        name for name in ordered_methods(metrics) if against(metrics, name, "pooled") == "worse" and name != "base"
-    ]
+    said += [sentence for task in metrics["by_task"] if (sentence := _best_at(metrics, task))]
+    useless = [name for name in with_loss(metrics) if against(metrics, name, "pooled") == "worse" and name != "base"]
     if useless:
         verb = "is" if len(useless) == 1 else "are"
         said.append(f"On this corpus {_and(useless)} {verb} worse than the pooled model, which knows nobody.")
     return said
 
 
+def task_tables(metrics: Record) -> list[dict[str, Any]]:
+    """`{"task", "rows", "users", "columns", "methods"}` of each task: its methods as rows, metrics as columns."""
+    found = []
+    for task in metrics["by_task"]:
+        methods: list[MethodRow] = method_table({**task, "definitions": metrics["definitions"]})
+        columns = [key for key in CHOSEN_BY_KIND[task["kind"]] if any(key in row.cells for row in methods)]
+        found.append({**{key: task[key] for key in ("task", "rows", "users")}, "columns": columns, "methods": methods})
+    return found
+
+
+def _best_at(metrics: Record, task: Record) -> str | None:
+    """Which method is best at a task, in the metric of its kind; None where that was not measured, or is the page's."""
+    key = CHOSEN_BY_KIND[task["kind"]][0]
+    found = {name: one[key]["mean"] for name, one in task["methods"].items() if key in one}
+    if not found or (key == "loss" and len(metrics["by_task"]) == 1):
+        return None
+    choose = max if higher_is_better(metrics, key) else min
+    best = choose(found, key=lambda name: found[name])
+    return f"Task {task['task']}: {best} has the best {label(key)}, {format_value(key, found[best])}."
+
+
 def cost_table(metrics: Record) -> list[tuple[str, dict[str, str]]]:
     """(method, costs as text) in the page's order."""
     rows = []
-    for name in ordered_methods(metrics):
+    for name in with_loss(metrics):
         cost = metrics["costs"][name]
         rows.append(
             (
@@ -124,19 +152,25 @@ def cost_table(metrics: Record) -> list[tuple[str, dict[str, str]]]:
                     "search": f"{cost['search_seconds']:.1f} s",
                     "one more user": format_value("seconds_per_user", _cost(metrics, name, "seconds_per_user")),
                     "kept of a user": format_value("bytes_per_user", _cost(metrics, name, "bytes_per_user")),
-                    "one response": f"{1000 * cost['seconds_per_response']:.1f} ms",
-                    "one scored row": f"{1000 * cost['seconds_per_scored_row']:.1f} ms",
+                    "prompt": f"{cost['prompt_tokens']:.0f} tokens",
+                    "one response": _milliseconds(cost["seconds_per_response"]),
+                    "one choice": _milliseconds(cost["seconds_per_choice"]),
+                    "one scored row": _milliseconds(cost["seconds_per_scored_row"]),
                 },
             )
         )
     return rows
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms" if seconds else "none made"
+
+
 def losses_plot(metrics: Record) -> Figure:
     """Mean loss of each method with its interval."""
     best = best_method(metrics)
-    figure = figure_of(f"{best} has the lowest loss of {len(metrics['methods'])} methods", "", "loss, nats per token")
-    names = ordered_methods(metrics)
+    names = with_loss(metrics)
+    figure = figure_of(f"{best} has the lowest loss of {len(names)} methods", "", "loss, nats per token")
     found = [metrics["methods"][name]["loss"] for name in names]
     figure.add_scatter(
         x=[escape(name) for name in names],
@@ -159,7 +193,7 @@ def history_plot(metrics: Record) -> Figure:
     groups = metrics["by_history"]
     title = "Loss by how much history a user has" if len(groups) > 1 else "All users have the same amount of history"
     figure = figure_of(title, "training interactions of the user", "loss, nats per token")
-    for name in ordered_methods(metrics):
+    for name in with_loss(metrics):
         figure.add_scatter(
             x=[f"{group['from']} to {group['to']}" for group in groups],
             y=[group["methods"][name]["mean"] for group in groups],
@@ -172,7 +206,7 @@ def history_plot(metrics: Record) -> Figure:
 
 def costs_plot(metrics: Record) -> Figure:
     """Loss against what one more user costs; methods that cost nothing stand at the left."""
-    names = ordered_methods(metrics)
+    names = with_loss(metrics)
     seconds = {name: _cost(metrics, name, "seconds_per_user") for name in names}
     floor = min((value for value in seconds.values() if value > 0), default=1e-3) / 2
     figure = figure_of(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imprint.evaluate.metrics import specificity as own_against_others
-from imprint.report.tables import Verdict, higher_is_better, label, p_in_words, verdict
+from imprint.report.labels import label
+from imprint.report.tables import Verdict, higher_is_better, p_in_words, verdict
 
 Score = tuple[str, str, float]
 """(method, user_id, loss of the user's test rows)."""
@@ -145,7 +146,7 @@ def _against(metrics: Mapping[str, Any], opponent: str) -> str:
     loss = _comparison(metrics, opponent, "loss")
     numbers = (
         f" Loss changes by {loss['difference']:+.3f} nats per token "
-        f"(95 % interval {loss['low']:+.3f} to {loss['high']:+.3f}, p {_equals(p_in_words(loss['p']))})."
+        f"(95 % interval {loss['low']:+.3f} to {loss['high']:+.3f}, corrected p {_equals(p_in_words(loss['p_holm']))})."
         if loss
         else ""
     )

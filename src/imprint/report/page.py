@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from imprint.report import plots
 from imprint.report.findings import Score, findings, headline, made_from, main_gains, own_best
+from imprint.report.labels import ANSWERS, CHOICES, METHOD_ORDER, label
 from imprint.report.tables import (
-    ANSWERS,
-    METHOD_ORDER,
     comparison_table,
     config_in_words,
     finished_trials,
-    label,
     method_table,
     metric_keys,
     ranked_trials,
@@ -96,7 +94,8 @@ def render_report(
         rows=method_table(metrics),
         column_sets=[
             ("How well users are answered", [key for key in keys if key in ANSWERS]),
-            ("Whose memory it is, and what it costs", [key for key in keys if key not in ANSWERS]),
+            ("Where the answer is one of a set", [key for key in keys if key in CHOICES]),
+            ("Whose memory it is, and what it costs", [key for key in keys if key not in (*ANSWERS, *CHOICES)]),
         ],
         comparisons=comparison_table(metrics),
         definitions=metrics.get("definitions", {}),
@@ -121,7 +120,7 @@ def missing(metrics: Record) -> list[str]:
     absent = [name for name in EXPECTED if name not in metrics["methods"]]
     if absent:
         said.append(f"Not evaluated in this run: {', '.join(absent)}.")
-    if not any("rouge1" in scores for scores in metrics["methods"].values()):
+    if not any({"rouge1", "invalid_rate"} & scores.keys() for scores in metrics["methods"].values()):
         said.append("No responses were generated, so ROUGE, BLEU and Persona-F1 are not measured.")
     if not metrics["comparisons"]:
         said.append("No methods were compared pair by pair, so no difference here is tested.")

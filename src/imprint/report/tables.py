@@ -10,44 +10,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from imprint.evaluate.metrics import METRICS
+from imprint.evaluate.definitions import METRICS
+from imprint.report.labels import METHOD_ORDER, format_value, label
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-METHOD_ORDER = (
-    "base",
-    "pooled",
-    "recent_history",
-    "retrieval",
-    "persona_plug",
-    "user_llm",
-    "fixed_memory",
-    "random_memory",
-    "population_memory",
-    "memory",
-    "memory+retrieval",
-)
-ANSWERS = ("loss", "perplexity", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover")
-"""Metrics of how well users are answered; the others say whose a memory is and what it costs."""
-LABELS = {
-    "loss": "loss",
-    "perplexity": "perplexity",
-    "rouge1": "ROUGE-1",
-    "rougeL": "ROUGE-L",
-    "bleu": "BLEU",
-    "persona_f1": "Persona-F1",
-    "p_cover": "P-Cover",
-    "own_best_share": "own memory best",
-    "specificity_gap": "specificity gap",
-    "seconds_per_user": "time per user",
-    "bytes_per_user": "size per user",
-}
 SIGNIFICANT = 0.05
 FEW_METHODS = 6
 """More than this many columns of a terminal's table could not be read."""
-SHOWN_OF_MANY = ("loss", "rougeL", "persona_f1", "seconds_per_user", "bytes_per_user")
+SHOWN_OF_MANY = ("loss", "rougeL", "persona_f1", "accuracy", "mae", "recall@10", "seconds_per_user", "bytes_per_user")
+"""Those of them that were measured are its columns."""
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -72,7 +46,7 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """a - b as text, and what it says about `a`."""
+    """a - b as text, and what it says about `a`; `p` is Wilcoxon's, `p_holm` the same corrected for its company."""
 
     a: str
     b: str
@@ -80,30 +54,8 @@ class ComparisonRow:
     difference: str
     interval: str
     p: str
+    p_holm: str
     verdict: Verdict
-
-
-def label(metric: str) -> str:
-    """The name of a metric as people write it."""
-    return LABELS.get(metric, metric)
-
-
-def format_value(metric: str, value: float) -> str:
-    """A score with the digits and the unit that its metric deserves."""
-    if metric == "own_best_share":
-        return f"{100 * value:.1f} %"
-    if metric == "seconds_per_user":
-        return f"{value:.2f} s"
-    if metric == "bytes_per_user":
-        return _bytes(value)
-    return f"{value:.{2 if metric in ('perplexity', 'bleu') else 3}f}"
-
-
-def _bytes(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.0f} B"
 
 
 def higher_is_better(metrics: Mapping[str, Any], metric: str) -> bool | None:
@@ -159,10 +111,11 @@ def _best_methods(metrics: Mapping[str, Any], key: str) -> set[str]:
 def verdict(comparison: Mapping[str, Any], direction: bool | None) -> Verdict:
     """What a paired comparison says about its `a`.
 
-    Decided only where the interval excludes 0 and p is below 0.05: one of the two alone is too easily chance.
+    Decided only where the interval excludes 0 and p, corrected for the number of comparisons, is below 0.05: one of the
+    two alone is too easily chance.
     """
     excludes_zero = comparison["low"] > 0 or comparison["high"] < 0
-    if direction is None or not excludes_zero or comparison["p"] >= SIGNIFICANT:
+    if direction is None or not excludes_zero or comparison["p_holm"] >= SIGNIFICANT:
         return "undecided"
     return "better" if (comparison["difference"] > 0) == direction else "worse"
 
@@ -177,6 +130,7 @@ def comparison_table(metrics: Mapping[str, Any]) -> list[ComparisonRow]:
             difference=f"{row['difference']:+.3f}",
             interval=f"{row['low']:+.3f} to {row['high']:+.3f}",
             p=p_in_words(row["p"]),
+            p_holm=p_in_words(row["p_holm"]),
             verdict=verdict(row, higher_is_better(metrics, row["metric"])),
         )
         for row in metrics["comparisons"]
@@ -215,10 +169,11 @@ def _table_of_many(rows: Sequence[MethodRow]) -> Table:
 
     table = Table(caption="mean over users; bold: best. Intervals: metrics.json and the page")
     table.add_column("method", min_width=max(len(row.method) for row in rows))  # a cut name would be another method
-    for key in SHOWN_OF_MANY:
+    keys = [key for key in SHOWN_OF_MANY if any(key in row.cells for row in rows)]
+    for key in keys:
         table.add_column(label(key), justify="right")
     for row in rows:
-        cells = [row.cells.get(key) for key in SHOWN_OF_MANY]
+        cells = [row.cells.get(key) for key in keys]
         means = [Text(cell.mean, style="bold" if cell.best else "") if cell else Text("none", "dim") for cell in cells]
         table.add_row(Text(row.method), *means)
     return table

@@ -3,6 +3,7 @@
 import pytest
 from toys import invented_rows
 
+from imprint.evaluate.choices import Choosing
 from imprint.evaluate.comparison import (
     Training,
     by_history,
@@ -28,6 +29,8 @@ def test_the_best_and_memory_meet_everybody_and_everybody_meets_pooled():
     memory = [("memory", other) for other in ("base", "pooled", "user_llm")]
     assert found == [*best, *memory, ("base", "pooled"), ("user_llm", "pooled")]
     assert pairs_of(losses(base=1.0, retrieval=2.0)) == [("base", "retrieval")]
+    against = [("base", "majority"), ("retrieval", "majority")]
+    assert pairs_of(losses(base=1.0, retrieval=2.0), ["majority"]) == [("base", "retrieval"), *against]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,9 @@ def test_what_was_trained_for_a_method_and_what_was_searched():
 
 
 def test_costs_are_of_one_row_and_one_response():
-    seconds = {"fit": 1.0, "score": 4.0, "respond": 6.0}
-    found = cost_of({"seconds": seconds, "bytes": {}, "scored": 8, "answered": 3}, Training(5, 2.0, 0.5, "f", None))
+    seconds = {"fit": 1.0, "score": 4.0, "choose": 5.0, "respond": 6.0}
+    counts = {"scored": 8, "chosen": 2, "answered": 3, "prompt_tokens": 96}
+    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None))
 
     assert found == {
         "training_tokens": 5,
@@ -85,6 +89,8 @@ def test_costs_are_of_one_row_and_one_response():
         "search_seconds": 0.5,
         "fit_seconds": 1.0,
         "seconds_per_scored_row": 0.5,
+        "seconds_per_choice": 2.5,
+        "prompt_tokens": 12.0,
         "seconds_per_response": 2.0,
     }
 
@@ -95,15 +101,16 @@ def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
     histories = {user: invented_rows(user, 6) for user in users}
     later = {user: invented_rows(user, 3, seed=1, first=6) for user in users}
     method = Prompted("recent_history", Unpersonalised("pooled", llama, 2), Latest(), 20)
-    settings = EvaluateSettings(max_new_tokens=3)
+    settings, first = EvaluateSettings(max_new_tokens=3), {user: rows[:1] for user, rows in later.items()}
 
-    scores, responses, found = measure_method(
-        method, histories, later, {user: rows[:1] for user, rows in later.items()}, settings
-    )
+    scores, responses, found = measure_method(method, histories, later, first, settings, Choosing({}, 4))
 
     assert [row["record_id"] for row in scores] == [row.record_id for rows in later.values() for row in rows]
-    assert (found["scored"], found["answered"], len(responses)) == (6, 2, 2)
+    assert (found["scored"], found["chosen"], found["answered"], len(responses)) == (6, 0, 2, 2)
+    assert found["prompt_tokens"] > sum(
+        len(llama.encoder.prompt(row.query)[0]) for rows in later.values() for row in rows
+    )
     assert found["bytes"] == {
         user: sum(len(row.query) + len(row.response) for row in rows) for user, rows in histories.items()
     }
-    assert found["seconds"].keys() == {"fit", "score", "respond"}
+    assert found["seconds"].keys() == {"fit", "score", "choose", "respond"}

@@ -1,5 +1,7 @@
 """From rows to records to one value a user."""
 
+import math
+
 import pytest
 from toys import invented_rows
 
@@ -52,6 +54,10 @@ def test_a_specificity_matrix_has_words_in_rows_and_memories_in_columns(llama, t
     under_second = losses(
         [{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score_as(["u1"] * 4, rows["u0"])]
     )
+    bare = losses(score_rows(Unpersonalised("base", llama, 2), rows))["base"]["loss"]
+    assert matrix["without"] == pytest.approx([bare[user] for user in users])
+    drifts = own_memory("memory", matrix)["memory"]["drift"]
+    assert drifts["u1"] == pytest.approx(sum(matrix["loss"][i][1] - matrix["without"][i] for i in (0, 2)) / 2)
     assert matrix["loss"][0][1] == pytest.approx(under_second["m"]["loss"]["u0"])
     assert own_memory("memory", matrix)["memory"]["own_best_share"].keys() == set(users)
 
@@ -70,17 +76,25 @@ def test_persona_words_come_from_training_responses_and_persona_only():
 
 
 def test_answers_are_scored_by_user_and_method():
-    record = {"user_id": "u1", "record_id": "r1", "query": "q", "reference": "green tea please"}
+    record = {"user_id": "u1", "record_id": "r1", "task": "dialogue", "query": "q", "reference": "green tea please"}
     rows = [
         {**record, "method": "memory", "response": "green tea please"},
         {**record, "method": "base", "response": "no"},
     ]
 
-    found = answers(rows, {"u1": [Interaction("u1", "r0", "", "green tea")]})
+    label = {**record, "record_id": "r2", "task": "rating", "method": "base", "response": "4", "reference": "5"}
+
+    found = answers(
+        [*rows, label], {"u1": [Interaction("u1", "r0", "", "green tea"), Interaction("u1", "r", "", "no")]}
+    )
 
     assert found["memory"]["rouge1"]["u1"] == 1.0
     assert found["base"]["rouge1"]["u1"] == 0.0
+    assert found["memory"]["persona_precision"]["u1"] == pytest.approx(2 / 3)
+    assert found["memory"]["persona_recall"]["u1"] == pytest.approx(1)
     assert found["memory"]["persona_f1"]["u1"] == pytest.approx(2 * (2 / 3) * 1 / (2 / 3 + 1))
+    assert found["memory"]["p_cover"]["u1"] == pytest.approx(2 * math.log(2))
+    assert found["memory"]["p_cover_mean"]["u1"] == pytest.approx(math.log(2))
     assert side_by_side(rows) == [
         {
             "user_id": "u1",
@@ -92,8 +106,13 @@ def test_answers_are_scored_by_user_and_method():
     ]
 
 
+def test_a_baseline_without_a_loss_has_none():
+    rows = [{"method": "majority", "user_id": "u1", "nats": None, "tokens": None}]
+    assert losses(rows) == {}
+
+
 def test_one_user_has_no_specificity():
-    assert own_memory("memory", {"users": ["u1"], "loss": [[1.0]]}) == {}
+    assert own_memory("memory", {"users": ["u1"], "loss": [[1.0]], "without": [1.0]}) == {}
 
 
 def test_parts_are_merged_by_method():

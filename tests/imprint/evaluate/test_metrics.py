@@ -7,7 +7,8 @@ import math
 import pytest
 
 from imprint.errors import NotEnoughDataError
-from imprint.evaluate.metrics import METRICS, bleu, p_cover, persona_f1, rouge, specificity, words
+from imprint.evaluate.definitions import METRICS
+from imprint.evaluate.metrics import Cover, bleu, drift, persona_f1, rouge, specificity, words
 
 HISTORY = ["i love hiking mountains", "my dog loves hiking trails", "coffee every morning"]
 RESPONSE = "take your dog hiking"
@@ -25,12 +26,30 @@ def test_persona_f1_gives_the_worked_example() -> None:
 
 def test_p_cover_gives_the_worked_example() -> None:
     """The second text covers `dog` (in one of three texts) and `hiking` (in two)."""
-    assert p_cover(RESPONSE, HISTORY) == pytest.approx(1.504077, abs=1e-6)
+    assert Cover(HISTORY).of(RESPONSE) == pytest.approx(1.504077, abs=1e-6)
 
 
 def test_p_cover_takes_the_best_text_and_not_the_sum_of_all() -> None:
     """`coffee` and `dog` are in different texts, so only one of them counts."""
-    assert p_cover("coffee dog", HISTORY) == pytest.approx(math.log(3))
+    assert Cover(HISTORY).of("coffee dog") == pytest.approx(math.log(3))
+
+
+def test_the_papers_p_cover_is_divided_by_the_words_that_are_shared() -> None:
+    """`coffee` alone weighs more than `dog` and `hiking` on average; in the released code it weighs less."""
+    cover = Cover(HISTORY)
+    assert cover.of(RESPONSE, mean=True) == pytest.approx(1.504077 / 2, abs=1e-6)
+    assert cover.of("dog hiking coffee", mean=True) == pytest.approx(math.log(3))
+    assert cover.of("dog hiking coffee") == pytest.approx(1.504077, abs=1e-6)
+
+
+def test_drift_is_what_a_memory_costs_on_others_words() -> None:
+    """Own words do not count: there a memory is meant to change the loss."""
+    matrix = {
+        "a": {"a": 1.0, "b": 2.5, "c": 2.0},
+        "b": {"a": 2.0, "b": 1.0, "c": 2.0},
+        "c": {"a": 4.0, "b": 2.0, "c": 9.0},
+    }
+    assert drift(matrix, {"a": 2.0, "b": 2.0, "c": 3.0}) == {"a": 0.5, "b": -0.25, "c": 0.0}
 
 
 @pytest.mark.parametrize("response", ["", "the and of", "unheard words"])
@@ -42,7 +61,7 @@ def test_persona_f1_without_overlap_is_zero_and_never_a_division_by_zero(respons
 
 def test_p_cover_without_history_is_zero() -> None:
     """A user without texts covers nothing."""
-    assert p_cover("coffee", []) == 0.0
+    assert Cover([]).of("coffee") == 0.0
 
 
 def test_words_ignore_case_and_punctuation_and_drop_the_pieces_of_contractions() -> None:

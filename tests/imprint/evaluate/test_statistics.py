@@ -10,7 +10,7 @@ import pytest
 
 from imprint.errors import NotEnoughDataError, SettingsError
 from imprint.evaluate import statistics
-from imprint.evaluate.metrics import METRICS
+from imprint.evaluate.definitions import METRICS
 from imprint.evaluate.statistics import bootstrap_interval, paired_difference, summarise
 
 
@@ -101,6 +101,38 @@ def test_users_of_one_side_only_are_named() -> None:
         paired_difference(users(10, 2.0), users(9, 2.0), seed=1)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02], [0.02]),
+        ([0.9, 0.8], [1.0, 1.0]),
+        ([0.01, 0.02, 0.021], [0.03, 0.04, 0.04]),  # never below a smaller one's
+        ([], []),
+    ],
+)
+def test_holms_correction_steps_down(given: list[float], expected: list[float]) -> None:
+    """The smallest p is multiplied by their number, the next by one less, and so on."""
+    assert statistics.holm(given) == pytest.approx(expected)
+
+
+def test_the_comparisons_of_one_metric_are_corrected_together() -> None:
+    """Another metric's number does not matter; another method's does."""
+    losses = {name: {"loss": users(10, mean, seed=place)} for place, (name, mean) in enumerate(MEANS.items())}
+    losses["memory"]["bleu"], losses["base"]["bleu"] = users(10, 9.0), users(10, 8.9, seed=4)
+    pairs = [("memory", "base"), ("memory", "pooled"), ("memory", "retrieval")]
+    rows = summarise(losses, pairs, {}, seed=1)["comparisons"]
+
+    of_loss = [row for row in rows if row["metric"] == "loss"]
+    assert [row["p_holm"] for row in of_loss] == statistics.holm([row["p"] for row in of_loss])
+    assert min(of_loss, key=lambda row: row["p"])["p_holm"] == pytest.approx(3 * min(row["p"] for row in of_loss))
+    (bleu,) = [row for row in rows if row["metric"] == "bleu"]
+    assert bleu["p_holm"] == bleu["p"]
+
+
+MEANS = {"memory": 2.0, "base": 2.5, "pooled": 2.3, "retrieval": 2.4}
+
+
 def record(**methods: dict[str, dict[str, float]]) -> dict:
     """A summary of `methods`, compared with base."""
     return summarise(methods, [("memory", "base")], {"seed": 5}, seed=5)
@@ -113,7 +145,9 @@ def test_the_record_has_the_schema_of_metrics_json_and_survives_json() -> None:
     assert list(made) == ["methods", "comparisons", "run", "definitions"]
     assert set(made["methods"]["base"]) == {"loss", "perplexity"}
     assert set(made["methods"]["base"]["loss"]) == {"mean", "low", "high", "n"}
-    assert [set(row) for row in made["comparisons"]] == [{"a", "b", "metric", "difference", "low", "high", "p"}]
+    assert [set(row) for row in made["comparisons"]] == [
+        {"a", "b", "metric", "difference", "low", "high", "p", "p_holm"}
+    ]
     assert made["run"] == {"seed": 5}
     assert made["definitions"]["loss"]["version"] == METRICS["loss"].version
     assert set(made["definitions"]) == {"loss", "perplexity", "own_best_share"}

@@ -5,10 +5,18 @@ import re
 
 import pytest
 
-from imprint.report.comparison import answers, best_method, headline, not_worse, render_comparison
+from imprint.report.comparison import answers, best_method, headline, not_worse, render_comparison, task_tables
 from imprint.report.tables import terminal_table
 
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
+
+
+def task(name, kind, methods):
+    return {"task": name, "kind": kind, "rows": 30, "users": 12, "methods": methods}
+
+
+def interval(mean):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 12}
 
 
 @pytest.fixture
@@ -26,6 +34,8 @@ def compared(evaluation):
             "search_seconds": 0.0,
             "fit_seconds": 0.1,
             "seconds_per_scored_row": 0.001,
+            "seconds_per_choice": 0.0,
+            "prompt_tokens": 12.4,
             "seconds_per_response": 0.002,
         }
         groups = [
@@ -37,7 +47,8 @@ def compared(evaluation):
             }
             for low in (10, 20)
         ]
-        return {**metrics, "budget_tokens": 5000, "costs": dict.fromkeys(means, cost), "by_history": groups}
+        parts = {"budget_tokens": 5000, "costs": dict.fromkeys(means, cost), "by_history": groups}
+        return {**metrics, **parts, "by_task": [task("dialogue", "text", metrics["methods"])]}
 
     return make
 
@@ -80,11 +91,37 @@ def test_the_cheapest_of_equally_good_ones_and_what_to_use_by_history(compared):
 
 def test_methods_worse_than_knowing_nobody_are_named(compared):
     metrics = compared()
-    row = {"a": "retrieval", "b": "pooled", "metric": "loss", "difference": 0.1, "low": 0.05, "high": 0.2, "p": 0.001}
+    about = {"a": "retrieval", "b": "pooled", "metric": "loss"}
+    row = {**about, "difference": 0.1, "low": 0.05, "high": 0.2, "p": 0.001, "p_holm": 0.01}
     metrics["comparisons"].append(row)
     assert "On this corpus retrieval is worse than the pooled model" in " ".join(answers(metrics))
     metrics["comparisons"][-1] = {**row, "low": -0.05}
     assert "worse than the pooled" not in " ".join(answers(metrics))
+
+
+def test_each_task_has_its_table_and_its_best_baselines_included(compared):
+    metrics = compared()
+    assert "Task dialogue" not in " ".join(answers(metrics))  # the headline says it already
+    metrics["methods"]["majority"] = {"mae": interval(0.4)}
+    rated = {"memory": {"loss": interval(1.0), "mae": interval(0.9)}, "majority": {"mae": interval(0.4)}}
+    listed = {"memory": {"recall@10": interval(0.3)}, "popularity": {"recall@10": interval(0.2)}}
+    metrics["by_task"] += [task("stars", "rating", rated), task("next_item", "item", listed)]
+
+    said = " ".join(answers(metrics))
+    tables = {one["task"]: one for one in task_tables(metrics)}
+
+    assert "Task dialogue: memory has the best loss" in said
+    assert "Task stars: majority has the best MAE, 0.400." in said
+    assert "Task next_item: memory has the best Recall@10, 0.300." in said
+    assert tables["stars"]["columns"] == ["mae", "loss"]
+    assert [(row.method, sorted(row.cells)) for row in tables["stars"]["methods"]] == [
+        ("majority", ["mae"]),
+        ("memory", ["loss", "mae"]),
+    ]
+    page = render_comparison(metrics)
+    assert page.count('class="task"') == 3
+    assert "Holm" in page
+    assert re.search(r"<td>majority</td>", page)
 
 
 def test_the_page_is_one_file_the_same_twice_and_escapes_what_it_shows(compared):

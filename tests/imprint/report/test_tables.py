@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from imprint.report.labels import format_value
 from imprint.report.tables import (
     comparison_table,
     config_in_words,
-    format_value,
     method_table,
     ordered_methods,
     ranked_trials,
@@ -74,6 +74,8 @@ def test_a_cell_shows_mean_and_interval_and_a_missing_metric_has_no_cell(evaluat
         ("loss", 1.23456, "1.235"),
         ("bleu", 12.345, "12.35"),
         ("own_best_share", 0.975, "97.5 %"),
+        ("win_rate", 0.5, "50.0 %"),
+        ("recall@10", 0.125, "0.125"),
         ("bytes_per_user", 412_000, "412.0 kB"),
         ("bytes_per_user", 12, "12 B"),
         ("seconds_per_user", 3.14159, "3.14 s"),
@@ -86,7 +88,7 @@ def test_values_have_the_digits_and_the_unit_of_their_metric(metric: str, value:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "direction", "expected"),
+    ("low", "high", "p_holm", "direction", "expected"),
     [
         (-0.3, -0.1, 0.001, False, "better"),
         (-0.3, -0.1, 0.001, True, "worse"),
@@ -98,10 +100,10 @@ def test_values_have_the_digits_and_the_unit_of_their_metric(metric: str, value:
     ],
 )
 def test_a_verdict_needs_interval_and_p_and_a_direction(
-    low: float, high: float, p: float, direction: bool | None, expected: str
+    low: float, high: float, p_holm: float, direction: bool | None, expected: str
 ) -> None:
-    """Either alone is too easily chance."""
-    row = {"difference": (low + high) / 2, "low": low, "high": high, "p": p}
+    """Either alone is too easily chance, and so is a p that was one of many."""
+    row = {"difference": (low + high) / 2, "low": low, "high": high, "p": 0.0001, "p_holm": p_holm}
     assert verdict(row, direction) == expected
 
 
@@ -111,6 +113,7 @@ def test_comparisons_are_shown_with_sign_and_verdict(evaluation: Make) -> None:
     assert (row.a, row.b, row.metric, row.verdict) == ("memory", "base", "loss", "better")
     assert row.difference.startswith("-0.")
     assert row.p == "< 0.001"
+    assert row.p_holm == "0.001"
 
 
 def test_the_terminal_table_shows_every_method_as_it_is(evaluation: Make) -> None:

@@ -1,0 +1,45 @@
+"""What a method knows of its user, and what it makes up: on corpora that know their users' facts.
+
+Such rows have the attributes `kind` (`fact`: asked for a fact that the user gave before; `absent`: for one never
+given), `fact` (which) and `value`. The fabricated corpus has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from imprint.base.examples import Interaction
+from imprint.evaluate.per_user import PerUser
+
+
+def facts(responses: Iterable[Mapping[str, Any]], rows: Iterable[Interaction]) -> PerUser:
+    """`fact_presence` and `fact_absence` of each user and method, where a response was to such a question.
+
+    `rows` are the reported users' training and test rows.
+    """
+    about = {row.record_id: dict(row.attributes) for row in rows}
+    values: dict[str, set[str]] = defaultdict(set)
+    for attributes in about.values():
+        if attributes.get("value"):
+            values[attributes.get("fact", "")].add(attributes["value"])
+    kept: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
+    for row in responses:
+        attributes = about.get(row["record_id"], {})
+        place = row["method"], row["user_id"]
+        if attributes.get("kind") == "fact":
+            kept[*place, "fact_presence"].append(holds(row["response"], attributes["value"]))
+        elif attributes.get("kind") == "absent":
+            known = values[attributes["fact"]]
+            kept[*place, "fact_absence"].append(not any(holds(row["response"], value) for value in known))
+    found: PerUser = defaultdict(lambda: defaultdict(dict))
+    for (method, user_id, metric), held in kept.items():
+        found[method][metric][user_id] = sum(held) / len(held)
+    return {method: dict(metrics) for method, metrics in found.items()}
+
+
+def holds(text: str, value: str) -> bool:
+    """Whether a text has a value in it as whole words, whatever the case."""
+    return re.search(rf"(?<!\w){re.escape(value.casefold())}(?!\w)", text.casefold()) is not None

@@ -1,0 +1,84 @@
+"""Everything that rows of a run say about methods, whatever the run: values of users, label counts, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imprint.base.examples import Interaction
+from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
+from imprint.evaluate.baselines import baselines
+from imprint.evaluate.choices import Choosing, choosing_of
+from imprint.evaluate.decisions import Counts, chosen, generated, values_of
+from imprint.evaluate.facts import facts
+from imprint.evaluate.per_user import PerUser, answers, losses, merge
+from imprint.evaluate.settings import EvaluateSettings
+from imprint.evaluate.statistics import intervals
+from imprint.evaluate.wins import wins
+from imprint.tasks import TASKS
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Records of a run with those of the baselines, and reported users' training rows, by which they are read."""
+
+    scores: Sequence[Record]
+    responses: Sequence[Record]
+    histories: Mapping[str, Sequence[Interaction]]
+    choosing: Choosing
+    known: Sequence[Interaction]
+
+    def values(self, task: str | None = None) -> tuple[PerUser, Counts]:
+        """Values of users and label counts, over the rows of one task or of all."""
+        scores = [row for row in self.scores if task in (None, row["task"])]
+        responses = [row for row in self.responses if task in (None, row["task"])]
+        weighed, counts = values_of(chosen(scores), self._answers(task))
+        free, of_free = values_of(generated(responses), self._answers(task), free=True)
+        written = answers(responses, self.histories)
+        parts = [losses(scores), written, wins(responses), facts(responses, self.known), weighed, free]
+        both = {name: {**counts.get(name, {}), **of_free.get(name, {})} for name in {**counts, **of_free}}
+        return merge(parts), both
+
+    def by_task(self, seed: int, resamples: int) -> list[dict[str, Any]]:
+        """`{"task", "kind", "rows", "users", "methods": {method: {metric: interval}}}` of every task that was scored.
+
+        `rows` and `users` are what one method was scored on.
+        """
+        found = []
+        for task in dict.fromkeys(row["task"] for row in self.scores):
+            mine = [row for row in self.scores if row["task"] == task and row["nats"] is not None]
+            rows = {row["record_id"] for row in mine}
+            values, counts = self.values(task)
+            methods = {
+                method: intervals(method, metrics, counts.get(method, {}), seed, resamples, task)
+                for method, metrics in values.items()
+            }
+            about = {"task": task, "kind": TASKS[task].kind, "rows": len(rows)}
+            found.append({**about, "users": len({row["user_id"] for row in mine}), "methods": methods})
+        return found
+
+    def _answers(self, task: str | None) -> dict[str, Any]:
+        return {name: one for name, one in self.choosing.answers.items() if task in (None, name)}
+
+
+def gathered(
+    table: pads.Dataset,
+    index: Sequence[IndexRow],
+    scores: Sequence[Record],
+    responses: Sequence[Record],
+    settings: EvaluateSettings,
+    seed: int,
+) -> Gathered:
+    """A run's records, and the baselines' where its tasks have such; `table` and `index` are of all users."""
+    reported = users_of(index, "reported")
+    histories, tested = read_histories(table, reported, "train"), read_histories(table, reported, "test")
+    choosing = choosing_of(table, index, settings)
+    more = baselines(table, histories, tested, scores, choosing, seed)
+    known = [*all_rows(histories), *all_rows(tested)]
+    return Gathered([*scores, *more], responses, histories, choosing, known)

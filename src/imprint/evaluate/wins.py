@@ -1,0 +1,99 @@
+"""Win rates: how often a judge prefers a method's response to that of the opponent, for the same query.
+
+A judge for whom the order may matter is asked in both; where it contradicts itself it has no preference.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from imprint.base.examples import Interaction
+from imprint.base.histories import read_histories
+from imprint.base.load import BaseRecord, load_base
+from imprint.base.settings import BaseSettings
+from imprint.evaluate.judges import TIE, Judge, Pair, judge_of
+from imprint.evaluate.measure import spread
+from imprint.evaluate.per_user import PerUser
+from imprint.evaluate.settings import JudgeSettings
+from imprint.memory.settings import FleetSettings
+from imprint.tasks import TASKS
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
+
+def judged(
+    responses: Iterable[Mapping[str, Any]],
+    histories: Mapping[str, Sequence[Interaction]],
+    judge: Judge,
+    settings: JudgeSettings,
+) -> list[dict[str, Any]]:
+    """The records of `answer_rows` with `won`: 1, 0, or 0.5 for a tie; None where a response was not judged.
+
+    `histories` are what the judge may know of the users: their training rows. Equal responses tie unasked.
+    """
+    kept = [dict(row) for row in responses]
+    by_user: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in kept:
+        if TASKS[row["task"]].kind == "text":
+            by_user[row["user_id"]][row["record_id"]] = None
+    chosen = {record for records in by_user.values() for record in spread(list(records), settings.rows_per_user)}
+    opposed = {row["record_id"]: row["response"] for row in kept if row["method"] == settings.opponent}
+    asked = []
+    for row in kept:
+        row["won"] = None
+        record = row["record_id"]
+        if row["method"] != settings.opponent and record in chosen and record in opposed:
+            row["won"] = TIE
+            if row["response"] != opposed[record]:
+                past = histories[row["user_id"]]
+                asked.append((row, Pair(record, past, row["query"], row["response"], opposed[record])))
+    for (row, _), won in zip(asked, preferred(judge, [pair for _, pair in asked]), strict=True):
+        row["won"] = won
+    return kept
+
+
+def judged_run(
+    table: pads.Dataset,
+    pooled_model: Mapping[str, Any],
+    base: BaseSettings,
+    fleet: FleetSettings,
+    settings: JudgeSettings | None,
+    responses: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """The same from what the stages hand over; without settings, or without responses, nobody judges.
+
+    Histories are read of the users in `responses` alone, so that a shard needs no other.
+    """
+    if settings is None or not responses:
+        return [dict(row) for row in responses]
+    model = load_base(BaseRecord(**pooled_model), base) if settings.by == "likelihood" else None
+    users = dict.fromkeys(row["user_id"] for row in responses)
+    histories = read_histories(table, [{"user_id": user_id} for user_id in users], "train")
+    return judged(responses, histories, judge_of(settings, model, fleet.scoring_slots), settings)
+
+
+def preferred(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
+    """Whether the first response of each pair is preferred whichever stands first; a contradiction is a tie."""
+    if not pairs:
+        return []
+    first = judge.prefers(pairs)
+    if not judge.looks_at_order:
+        return first
+    turned = judge.prefers([pair.swapped() for pair in pairs])
+    return [one if one == 1 - other else TIE for one, other in zip(first, turned, strict=True)]
+
+
+def wins(responses: Iterable[Mapping[str, Any]]) -> PerUser:
+    """`win_rate`, ties as halves, and `tie_rate` of each user and method that was judged."""
+    kept: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in responses:
+        if row["won"] is not None:
+            kept[row["method"], row["user_id"]].append(row["won"])
+    found: PerUser = defaultdict(lambda: {"win_rate": {}, "tie_rate": {}})
+    for (method, user_id), won in kept.items():
+        found[method]["win_rate"][user_id] = sum(won) / len(won)
+        found[method]["tie_rate"][user_id] = won.count(TIE) / len(won)
+    return dict(found)

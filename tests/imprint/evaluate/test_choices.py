@@ -1,0 +1,163 @@
+"""What can be chosen, what is chosen, and at which place the right one stands."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from partitioned import history, rows_of, table_of
+
+from imprint.evaluate.baselines import baselines
+from imprint.evaluate.choices import choosing_of, rank_among, with_choices
+from imprint.evaluate.measure import score_rows
+from imprint.evaluate.settings import EvaluateSettings
+from imprint.evaluate.tables import scores_table
+from imprint.personalizers.unpersonalised import Unpersonalised
+from imprint.tasks import MOVIE_TAGS
+
+USERS = ("ann", "bob")
+ITEMS = ("apple river", "apple stone", "cloud", "green quiet table", "music")
+
+
+INDEX = [{"user_id": user, "role": "reported"} for user in USERS]
+
+
+ROWS = [
+    *history("ann", "next_item", ITEMS[:2], "train"),
+    *history("ann", "next_item", [ITEMS[2], ITEMS[0]], first=2),
+    *history("bob", "next_item", [ITEMS[3], ITEMS[3], ITEMS[4]], "train"),
+    *history("bob", "next_item", [ITEMS[3]], first=3),
+]
+"""Two users of items; ann has had the first two before she is asked."""
+
+
+def items(folder, **settings):
+    """The table of `ROWS`, its training rows and test rows by user, and what can be chosen."""
+    table = table_of(ROWS, folder)
+    return table, rows_of(ROWS, "train"), rows_of(ROWS, "test"), choosing_of(table, INDEX, EvaluateSettings(**settings))
+
+
+def test_a_rank_is_counted_from_one_and_equal_ones_share_their_places():
+    values = torch.tensor([0.5, 0.9, 0.5, 0.1, 0.5])
+    assert [rank_among(values, place) for place in (1, 0, 3)] == [1, 3, 5]
+    assert rank_among(values, 0, [1]) == 2
+    assert rank_among(values, 0, [1, 2, 4]) == 1
+    assert rank_among(values, 1, [0]) == 1
+
+
+def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_split(tmp_path):
+    rows = [
+        *history("ann", "tag", ["comedy", "classic"]),
+        *history("ann", "category", ["war", "drama "], "train"),
+        *history("bob", "category", ["drama", "music"]),
+        *history("bob", "dialogue", ["hello", "there"]),
+    ]
+    choosing = choosing_of(table_of(rows, tmp_path), INDEX, EvaluateSettings(chosen_rows=3))
+
+    assert {task: answers.texts for task, answers in choosing.answers.items()} == {
+        "tag": MOVIE_TAGS,
+        "category": ("drama", "music", "war"),
+    }
+    asked = [row for row, _ in rows if row.user_id == "bob"]
+    assert [row.task for row in choosing.chosen_of(asked)] == ["category", "category"]
+    assert choosing_of(table_of(rows[-2:], tmp_path), INDEX, EvaluateSettings()).answers == {}
+
+
+def test_items_seen_before_the_question_are_candidates_unless_removed(tmp_path):
+    *_, tested, kept = items(tmp_path)
+    *_, removed = items(tmp_path, seen_items="removed")
+    first, second = tested["ann"]
+
+    assert kept.barred(first) == kept.barred(second) == []
+    assert sorted(removed.barred(first)) == [0, 1]
+    assert sorted(removed.barred(second)) == [1, 2]  # ITEMS[0] is the right one; ITEMS[2] came between
+    assert removed.barred(tested["bob"][0]) == [4]
+
+
+@pytest.mark.parametrize("seen_items", ["kept", "removed"])
+def test_the_rank_of_the_right_item_is_that_among_all_items_scored_one_by_one(llama, seen_items, tmp_path):
+    _, _, tested, choosing = items(tmp_path, seen_items=seen_items)
+    method = Unpersonalised("base", llama, 2)
+
+    found = with_choices(method, tested, score_rows(method, tested), choosing)
+
+    for row, record in zip([row for rows in tested.values() for row in rows], found, strict=True):
+        scored = method.score([replace(row, response=item) for item in sorted(ITEMS)])
+        likelihoods = torch.tensor([-one.nats for one in scored])
+        assert record["gold"] == row.response
+        assert record["rank"] == rank_among(likelihoods, sorted(ITEMS).index(row.response), choosing.barred(row))
+        assert record["chosen"] is None
+
+
+def test_the_chosen_label_is_the_likeliest_and_other_rows_have_none(llama, tmp_path):
+    rows = {
+        user: [row for row, _ in [*history(user, "rating", ["1", "5", "3"]), *history(user, "dialogue", ["hello"])]]
+        for user in USERS
+    }
+    table = table_of([(row, "test") for mine in rows.values() for row in mine], tmp_path)
+    choosing = choosing_of(table, INDEX, EvaluateSettings(chosen_rows=2))
+    method = Unpersonalised("base", llama, 2)
+
+    found = with_choices(method, rows, score_rows(method, rows), choosing)
+
+    assert [record["gold"] is not None for record in found] == [True, False, True, False] * 2
+    for row, record in zip([row for mine in rows.values() for row in mine], found, strict=True):
+        if record["gold"] is not None:
+            losses = [one.nats for one in method.score([replace(row, response=label) for label in "12345"])]
+            assert record["chosen"] == "12345"[losses.index(min(losses))]
+    written = scores_table(found).to_pylist()
+    assert [row["chosen"] for row in written] == [record["chosen"] for record in found]
+
+
+def test_no_row_is_decided_where_none_is_wanted(llama, tmp_path):
+    *_, tested, choosing = items(tmp_path, chosen_rows=0)
+    method = Unpersonalised("base", llama, 2)
+    assert {row["gold"] for row in with_choices(method, tested, score_rows(method, tested), choosing)} == {None}
+
+
+def scored(rows):
+    """Records as a method left them, all decided."""
+    return [{"record_id": row.record_id, "gold": row.response} for mine in rows.values() for row in mine]
+
+
+def by_method(records):
+    return {name: [row for row in records if row["method"] == name] for name in {row["method"] for row in records}}
+
+
+def test_popularity_ranks_by_training_rows_of_everybody(tmp_path):
+    table, trained, tested, choosing = items(tmp_path)
+
+    found = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+
+    assert found.keys() == {"random", "popularity"}
+    # in training: apple river 1, apple stone 1, cloud 0, green quiet table 2, music 1
+    assert [row["rank"] for row in found["popularity"]] == [5, 3, 1]
+    assert all(1 <= row["rank"] <= len(ITEMS) for row in found["random"])
+    *_, removed = items(tmp_path, seen_items="removed")
+    without = by_method(baselines(table, trained, tested, scored(tested), removed, 1))
+    assert [row["rank"] for row in without["popularity"]] == [3, 2.5, 1]
+    assert all(row["nats"] is None and row["chosen"] is None for row in found["random"])
+
+
+def test_majorities_are_of_training_rows_and_one_is_the_users_own(tmp_path):
+    rows = [
+        *history("ann", "rating", ["2", "2", "4"], "train"),
+        *history("bob", "rating", ["5", "5", "5", "1"], "train"),
+        *history("cleo", "rating", ["5"], "train"),
+        *history("eve", "rating", ["3", "3", "3", "3", "3", "3"], "validation"),
+    ]
+    tested = {
+        user: [replace(row, record_id=f"{user}-asked", order=9) for row, _ in history(user, "rating", ["3"])]
+        for user in ("ann", "bob", "dan")
+    }
+    trained = {user: [row for row, _ in rows if row.user_id == user] for user in tested}
+    table = table_of([*rows, *((row, "test") for mine in tested.values() for row in mine)], tmp_path)
+    choosing = choosing_of(table, INDEX, EvaluateSettings())
+
+    found = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+
+    assert [row["chosen"] for row in found["majority"]] == ["5", "5", "5"]
+    assert [row["chosen"] for row in found["own_majority"]] == ["2", "5", "5"]
+    assert {row["chosen"] for row in found["random"]} <= set("12345")
+    again = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+    assert again["random"] == found["random"]
+    assert baselines(table, trained, tested, [{"record_id": "ann-asked", "gold": None}], choosing, 1) == []
