@@ -1,4 +1,4 @@
-"""What one task's pod is given: resources, machines, volumes, secrets, retries. All through kfp's public API."""
+"""What one task's pod is given: resources, machines, volumes, secrets, user, retries. All through kfp's public API."""
 
 from __future__ import annotations
 
@@ -66,8 +66,16 @@ def _surroundings(task: Any, step: str, settings: KubeflowSettings) -> None:
         task.set_env_variable(variable, value)
     for secret in settings.secrets:
         kubernetes.use_secret_as_env(task, secret_name=secret.name, secret_key_to_env=dict(secret.keys))
+    for files in settings.secret_files:
+        kubernetes.use_secret_as_volume(task, secret_name=files.name, mount_path=files.mount_path)
     for volume in settings.volumes:
         kubernetes.mount_pvc(task, volume.claim, volume.mount_path, sub_path=volume.sub_path)
+    for number, scratch in enumerate(settings.scratch):
+        kubernetes.empty_dir_mount(
+            task, volume_name=f"scratch-{number}", mount_path=scratch.mount_path, size_limit=scratch.size
+        )
+    if settings.security:
+        kubernetes.set_security_context(task, **settings.security.model_dump())
     for label, value in {**settings.labels, STEP_LABEL: step}.items():
         kubernetes.add_pod_label(task, label, value)
     kubernetes.set_image_pull_policy(task, settings.image_pull_policy)

@@ -199,6 +199,7 @@ def _places(draft: Draft) -> Iterator[str]:
     settings, written = draft.settings, {_plain(name) for name in draft.maker_of}
     mounts = [volume.mount_path for volume in settings.volumes]
     carried = [posixpath.join(settings.project_path, path) for path in settings.image_paths]
+    carried += [files.mount_path for files in settings.secret_files]
     for what, path, read_only in _local_paths(draft, written):
         place = posixpath.normpath(posixpath.join(settings.project_path, path))
         if not _under(place, mounts) and not (read_only and _under(place, carried)):

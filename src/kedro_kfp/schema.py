@@ -15,6 +15,9 @@ def schema_defects(model: Any, written: Mapping[str, Any]) -> Iterator[str]:
     except (ValidationError, ValueError) as error:
         yield str(error)
         return
+    except (AttributeError, TypeError) as error:  # the models take a list for an object as it comes
+        yield f"a value is of the wrong kind: {error}"
+        return
     yield from _lost(written, understood, "")
 
 
@@ -38,6 +41,7 @@ def pod_of(name: str, container: Mapping[str, Any], told: Mapping[str, Any]) -> 
     if "accelerator" in resources:
         limits[resources["accelerator"]["resourceType"]] = resources["accelerator"]["resourceCount"]
     claims, empty = told.get("pvcMount", []), told.get("emptyDirMounts", [])
+    secrets = told.get("secretAsVolume", [])
     spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": int(told["activeDeadlineSeconds"]) if "activeDeadlineSeconds" in told else None,
@@ -48,6 +52,7 @@ def pod_of(name: str, container: Mapping[str, Any], told: Mapping[str, Any]) -> 
         "volumes": [
             *({"name": one["constant"], "persistentVolumeClaim": {"claimName": one["constant"]}} for one in claims),
             *({"name": one["volumeName"], "emptyDir": _picked(one, "medium", "sizeLimit")} for one in empty),
+            *({"name": one["secretName"], "secret": _picked(one, "secretName", "optional")} for one in secrets),
         ],
         "containers": [
             {
@@ -55,10 +60,12 @@ def pod_of(name: str, container: Mapping[str, Any], told: Mapping[str, Any]) -> 
                 "name": "main",
                 "imagePullPolicy": told.get("imagePullPolicy", "IfNotPresent"),
                 "resources": {"limits": limits, "requests": limits},
+                "securityContext": _security(told.get("securityContext", {})),
                 "env": [*container.get("env", []), *_secret_variables(told)],
                 "volumeMounts": [
                     *({"name": one["constant"], **_picked(one, "mountPath", "subPath")} for one in claims),
                     *({"name": one["volumeName"], **_picked(one, "mountPath")} for one in empty),
+                    *({"name": one["secretName"], **_picked(one, "mountPath")} for one in secrets),
                 ],
             }
         ],
@@ -80,6 +87,11 @@ def _affinity(terms: list[dict[str, Any]]) -> dict[str, Any]:
     if preferred:
         made["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
     return made
+
+
+def _security(told: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {key: int(told[key]) for key in ("runAsUser", "runAsGroup") if key in told}  # 64 bits: text in JSON
+    return {**numbers, **_picked(told, "runAsNonRoot")}
 
 
 def _secret_variables(told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -131,12 +131,34 @@ class Secret(_Settings):
     keys: Mapping[str, str] = Field(min_length=1, description="Key in the secret: environment variable.")
 
 
+class SecretFiles(_Settings):
+    """A Kubernetes secret whose keys steps read as files."""
+
+    name: Label = Field(description="The secret's name.")
+    mount_path: AbsolutePath = Field(description="The folder in which each key is a file.")
+
+
 class Volume(_Settings):
     """A persistent volume claim in every step's pod."""
 
     claim: Label = Field(description="The claim's name.")
     mount_path: AbsolutePath = Field(description="Where steps see it.")
     sub_path: str = Field(default="", description="The part of the volume that is mounted; none: all of it.")
+
+
+class Scratch(_Settings):
+    """An empty folder of each pod's own, gone with the pod: where an image with a read-only root may write."""
+
+    mount_path: AbsolutePath = Field(description="Where steps see it.")
+    size: Bytes = Field(description="A pod that writes more is ended.")
+
+
+class Security(_Settings):
+    """Whom containers run as. KFP offers no more than this; what else a pod may do is the cluster's policy."""
+
+    run_as_user: int | None = Field(default=None, gt=0, description="User id; none: the image's.")
+    run_as_group: int | None = Field(default=None, gt=0, description="Group id; none: the image's.")
+    run_as_non_root: bool = Field(default=True, description="Refuse to start as root.")
 
 
 class FanOut(_Settings):
@@ -207,9 +229,7 @@ class Katib(_Settings):
     objective: Objective = Field(description="What is searched for.")
     parameters: Mapping[str, Searched] = Field(min_length=1, description="Kedro parameters (dotted) that are searched.")
     trials: int = Field(gt=0, description="Trials altogether.")
-    parallel: int = Field(
-        default=1, gt=0, description="Trials at a time; more is faster, and TPE learns less from each."
-    )
+    parallel: int = Field(default=1, gt=0, description="Trials at a time; with more, TPE learns less from each.")
     failures: int = Field(default=0, ge=0, description="Failed trials that the search survives.")
     startup: int = Field(default=5, gt=0, description="First trials, drawn at random.")
     seed: int = Field(default=0, ge=0, description="Of TPE.")
@@ -227,9 +247,7 @@ class KubeflowSettings(_Settings):
     image_pull_secrets: tuple[Label, ...] = Field(default=(), description="Secrets for the image's registry.")
     service_account: Label | None = Field(default=None, description="The account that pods run under.")
     project_path: AbsolutePath = Field(description="The project's folder in the image, which is its working directory.")
-    image_paths: tuple[str, ...] = Field(
-        default=("conf",), description="Folders of the project that the image carries; steps may read them only."
-    )
+    image_paths: tuple[str, ...] = Field(default=("conf",), description="Folders in the image, which steps only read.")
     group_by: Literal["node", "namespace"] = Field(
         default="node", description="What makes a step of nodes without a group.* tag."
     )
@@ -238,7 +256,10 @@ class KubeflowSettings(_Settings):
     fan_outs: Mapping[str, FanOut] = Field(default_factory=dict, description="Lists, by dataset, that tasks run over.")
     artifacts: Mapping[str, Artifact] = Field(default_factory=dict, description="Datasets shown in Kubeflow's pages.")
     volumes: tuple[Volume, ...] = Field(default=(), description="Volumes of every step.")
-    secrets: tuple[Secret, ...] = Field(default=(), description="Secrets of every step.")
+    scratch: tuple[Scratch, ...] = Field(default=(), description="Empty folders of every pod's own.")
+    security: Security | None = Field(default=None, description="Whom containers run as; none: as the image says.")
+    secrets: tuple[Secret, ...] = Field(default=(), description="Secrets of every step, as variables.")
+    secret_files: tuple[SecretFiles, ...] = Field(default=(), description="Secrets of every step, as files.")
     environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
     labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of every pod.")
     katib: Katib | None = Field(default=None, description="A search with Katib, for `kedro kubeflow katib`.")
@@ -255,6 +276,10 @@ class KubeflowSettings(_Settings):
                     f"environment.{name} looks like a credential, and its value would be in the compiled file. "
                     "Allowed are plain values. Next: put it into a Kubernetes secret and name it under `secrets`"
                 )
+        folders: tuple[Volume | Scratch | SecretFiles, ...] = (*self.volumes, *self.scratch, *self.secret_files)
+        mounted = [one.mount_path for one in folders]
+        if twice := sorted({path for path in mounted if mounted.count(path) > 1}):
+            raise ValueError(f"volumes, scratch, secret_files: {twice} are mounted twice. Next: name each place once")
         taken = {"params", "env", "item", "items", "status"} & self.artifacts.keys()
         if taken:
             raise ValueError(f"artifacts: {sorted(taken)} are names of the translator's own. Next: rename the dataset")

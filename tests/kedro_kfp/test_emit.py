@@ -127,7 +127,8 @@ def test_pods_get_what_their_profile_says(documents):
     )
     assert (limits["accelerator"]["resourceType"], limits["accelerator"]["resourceCount"]) == ("nvidia.com/gpu", "1")
     assert heavy["emptyDirMounts"] == [
-        {"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "2Gi", "volumeName": "shm"}
+        {"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "2Gi", "volumeName": "shm"},
+        {"mountPath": "/tmp", "sizeLimit": "1Gi", "volumeName": "scratch-0"},
     ]
     assert heavy["nodeSelector"] == {"labels": {"pool": "gpu"}}
     assert heavy["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -136,7 +137,8 @@ def test_pods_get_what_their_profile_says(documents):
     assert preferred == {"matchExpressions": [{"key": "spot", "operator": "DoesNotExist"}], "weight": 50.0}
     assert heavy["activeDeadlineSeconds"] == "600"
     light = platform_of(documents, "write")
-    assert not {"nodeSelector", "tolerations", "nodeAffinity", "emptyDirMounts"} & set(light)
+    assert not {"nodeSelector", "tolerations", "nodeAffinity"} & set(light)
+    assert [one["mountPath"] for one in light["emptyDirMounts"]] == ["/tmp"]
     assert "accelerator" not in container_of(documents, "write")["resources"]
 
 
@@ -153,8 +155,16 @@ def test_every_pod_gets_volumes_secrets_labels_and_environment_and_no_secret_s_v
         assert platform["podMetadata"]["labels"] == {"team": "toys", "kedro-kfp/step": step}
         assert [one["secretName"] for one in platform["imagePullSecret"]] == ["registry"]
         assert platform["imagePullPolicy"] == "IfNotPresent"
+        (files,) = platform["secretAsVolume"]
+        assert (files["secretName"], files["mountPath"]) == ("toy-key", "/home/toy/secrets")
+        assert platform["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10002", "runAsNonRoot": True}
         assert container_of(documents, step)["env"] == [{"name": "KEDRO_DISABLE_TELEMETRY", "value": "1"}]
         assert container_of(documents, step)["image"] == "registry.example/toy:1.0"
+
+
+def test_without_a_block_about_security_pods_run_as_the_image_says(tmp_path):
+    documents = list(yaml.safe_load_all(written(tmp_path, security=None, scratch=[]).read_text()))
+    assert not {"securityContext", "emptyDirMounts"} & set(platform_of(documents, "write"))
 
 
 def test_retries_and_caching_are_as_set_and_caching_is_off_unless_it_is_asked_for(documents, tmp_path):

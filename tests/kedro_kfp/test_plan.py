@@ -243,8 +243,11 @@ def test_a_bucket_a_volume_and_the_image_back_a_path():
     x = {"type": JSON, "filepath": "conf/base/x.json"}
     y = {"type": JSON, "filepath": "s3://bucket/y.json", "credentials": "nobody_knows_them_here"}
     assert len(plan(nodes, stored("z", x=x, y=y)).steps) == 2
-    (refusal,) = refusals(nodes, stored("x", "z", y={**x}))
-    assert "'y'" in refusal, "what the image carries may be read only"
+    secret = {"type": JSON, "filepath": "/home/toy/secrets/x.json"}
+    assert len(plan(nodes, stored("z", x=secret, y=y)).steps) == 2
+    for carried, why in ((x, "what the image carries may be read only"), (secret, "and so may a secret")):
+        (refusal,) = refusals(nodes, stored("x", "z", y=carried))
+        assert "'y'" in refusal, why
     outside = [{"claim": "c", "mount_path": "/"}]
     assert len(plan(nodes, stored("x", "z", y={"type": JSON, "filepath": "/y.json"}), volumes=outside).steps) == 2
 

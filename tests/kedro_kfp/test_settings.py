@@ -13,7 +13,7 @@ from toy_kedro import copy_toy, toy_settings
 
 from kedro_kfp.errors import SettingsError
 from kedro_kfp.project import read_project
-from kedro_kfp.settings import KubeflowSettings, Profile, StepWishes, read_settings
+from kedro_kfp.settings import KubeflowSettings, Profile, Security, StepWishes, read_settings
 
 SHIPPED = yaml.safe_load((ROOT / "conf/cluster/kubeflow.yml").read_text())
 
@@ -21,6 +21,7 @@ SHIPPED = yaml.safe_load((ROOT / "conf/cluster/kubeflow.yml").read_text())
 def test_the_shipped_file_loads_and_teaches_every_key_of_its_blocks():
     settings = read_settings(SHIPPED)
     assert settings.profiles["default"].retry.attempts == 2
+    assert set(SHIPPED["security"]) == set(Security.model_fields)
     for name, model, written in [("", KubeflowSettings, SHIPPED), *nested(KubeflowSettings, SHIPPED)]:
         assert set(model.model_fields) - set(written) == set(), f"{name} leaves keys out"
     default, train = SHIPPED["profiles"]["default"], SHIPPED["profiles"]["train"]
@@ -85,6 +86,10 @@ def test_a_pinned_image_is_taken(image):
         ({"profiles": {"default": {"timeout_seconds": 0}}}, "profiles.default.timeout_seconds"),
         ({"fan_outs": {"names": {"parameter": "shard", "parallelism": 0}}}, "fan_outs.names.parallelism"),
         ({"volumes": [{"claim": "c", "mount_path": "data"}]}, "'data' is relative"),
+        ({"scratch": [{"mount_path": "tmp", "size": "1Gi"}]}, "'tmp' is relative"),
+        ({"scratch": [{"mount_path": "/home/toy/data", "size": "1Gi"}]}, "['/home/toy/data'] are mounted twice"),
+        ({"secret_files": [{"name": "k", "mount_path": "/tmp"}]}, "['/tmp'] are mounted twice"),
+        ({"security": {"run_as_user": 0}}, "security.run_as_user"),
         ({"artifacts": {"report": {"kind": "pdf"}}}, "artifacts.report.kind"),
         ({"artifacts": {"params": {"kind": "html"}}}, "['params'] are names of the translator's own"),
         ({"secrets": [{"name": "S3_KEYS", "keys": {"a": "A"}}]}, "secrets.0.name"),

@@ -52,6 +52,7 @@ BROKEN = [
     (lambda d: d[SPEC]["pipelineInfo"].update(description="x" * 1_000_000), "clusters keep no more than about"),
     (lambda d: told(d).update(imagePullPolicy="Sometimes"), "exec-square: .*Sometimes|exec-square: .*imagePullPolicy"),
     (lambda d: told(d)["tolerations"][0].update(effect="Sometimes"), "exec-square: .*effect"),
+    (lambda d: told(d)["securityContext"].update(runAsUsr=1), 'exec-square on Kubernetes: .*"runAsUsr"'),
 ]
 
 
@@ -76,9 +77,12 @@ def test_the_pod_that_is_checked_is_the_one_that_the_file_asks_for(compiled):
         "KEDRO_DISABLE_TELEMETRY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
     }  # fmt: skip
     assert {one["name"]: one["mountPath"] for one in main["volumeMounts"]} == {
-        "toy-data": "/home/toy/data", "shm": "/dev/shm"
+        "toy-data": "/home/toy/data", "shm": "/dev/shm", "scratch-0": "/tmp",
+        "toy-key": "/home/toy/secrets",
     }  # fmt: skip
-    assert {one["name"] for one in spec["volumes"]} == {"toy-data", "shm"}
+    assert {one["name"] for one in spec["volumes"]} == {"toy-data", "shm", "scratch-0", "toy-key"}
+    assert {"name": "toy-key", "secret": {"secretName": "toy-key", "optional": False}} in spec["volumes"]
+    assert main["securityContext"] == {"runAsUser": 10001, "runAsGroup": 10002, "runAsNonRoot": True}
     assert spec["nodeSelector"] == {"pool": "gpu"}
     assert spec["activeDeadlineSeconds"] == 600
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
@@ -100,7 +104,8 @@ def test_a_key_that_the_schema_of_kubernetes_does_not_know_is_named():
     assert list(schema_defects(models.IoK8sApiCoreV1Pod, bad)) == [
         "spec.containers.0.imagePulPolicy: the schema has no such key"
     ]
-    assert list(schema_defects(models.IoK8sApiCoreV1Pod, {**pod, "spec": {"containers": "main"}})) != []
+    for wrong in ({"spec": {"containers": "main"}}, {"spec": {"overhead": ["cpu"], "containers": []}}):
+        assert len(list(schema_defects(models.IoK8sApiCoreV1Pod, {**pod, **wrong}))) == 1
 
 
 def test_the_schema_s_package_is_one_of_the_extra_s():
