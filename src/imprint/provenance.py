@@ -51,13 +51,16 @@ def seed_for(seed: int, *names: str | int) -> int:
 
 
 def code_version(root: Path | None = None) -> dict[str, Any]:
-    """`{"commit", "dirty"}` of the checkout around this file, or both None where there is no git checkout."""
+    """`{"commit", "dirty"}` of the checkout around this file; both None where there is none and nobody says.
+
+    An image has no checkout. What it was built from stands in the environment, as IMPRINT_COMMIT.
+    """
     here = root or Path(__file__).resolve().parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
         dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
+        return {"commit": os.environ.get("IMPRINT_COMMIT") or None, "dirty": None}
     return {"commit": commit, "dirty": dirty}
 
 

@@ -70,6 +70,14 @@ def test_the_code_version_knows_a_dirty_checkout(tmp_path):
     assert code_version(tmp_path)["dirty"] is True
 
 
+def test_an_image_says_what_it_was_built_from_and_a_checkout_knows_better(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMPRINT_COMMIT", "abc")
+    assert code_version(tmp_path) == {"commit": "abc", "dirty": None}
+    assert code_version()["commit"] != "abc"
+    monkeypatch.setenv("IMPRINT_COMMIT", "")  # an image built without the argument
+    assert code_version(tmp_path) == {"commit": None, "dirty": None}
+
+
 def test_conditions_have_no_clock():
     assert run_conditions(7, data="d") == run_conditions(7, data="d")
 
