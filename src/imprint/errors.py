@@ -54,6 +54,8 @@ class BaseModelError(ImprintError):
 
 class BucketError(ImprintError):
     """A place in a bucket that cannot be named, reached, read or written."""
+
+
 class JudgeError(ImprintError):
     """A judge's endpoint that does not answer, or not as an OpenAI-compatible one does."""
 
