@@ -128,7 +128,8 @@ def _ranked(
     method: Personalizer, rows: Sequence[Interaction], choosing: Choosing, nats: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     answers = choosing.answers[rows[0].task]
-    floors = [-nats[row.record_id] - SLACK for row in rows]  # what is less likely than the right item has no say
+    # what is less likely than the right item has no say; a response in another spelling has another likelihood
+    floors = [-nats[row.record_id] - SLACK if row.response == answer_of(row) else -math.inf for row in rows]
     weighed = method.likelihoods([question_of(row) for row in rows], answers, floors)
     found = {}
     for row, values in zip(rows, weighed, strict=True):

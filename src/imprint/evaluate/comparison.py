@@ -195,7 +195,7 @@ def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]
         "search_seconds": training.search_seconds,
         "fit_seconds": measured["seconds"]["fit"],
         "seconds_per_scored_row": measured["seconds"]["score"] / max(1, measured["scored"]),
-        "seconds_per_choice": measured["seconds"]["choose"] / max(1, measured["chosen"]),
+        "seconds_per_choice": measured["seconds"]["choose"] / measured["chosen"] if measured["chosen"] else 0.0,
         "prompt_tokens": measured["prompt_tokens"] / max(1, measured["scored"]),
         "seconds_per_response": measured["seconds"]["respond"] / max(1, measured["answered"]),
     }

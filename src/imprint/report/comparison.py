@@ -175,17 +175,21 @@ def losses_plot(metrics: Record) -> Figure:
     figure.add_scatter(
         x=[escape(name) for name in names],
         y=[one["mean"] for one in found],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [one["high"] - one["mean"] for one in found],
-            "arrayminus": [one["mean"] - one["low"] for one in found],
-            "color": INK,
-        },
+        error_y={**_bars(found), "color": INK},
         mode="markers",
         marker={"size": 10, "color": [COLOURS["memory"] if name == best else COLOURS["base"] for name in names]},
     )
     return figure
+
+
+def _bars(found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [one["high"] - one["mean"] for one in found],
+        "arrayminus": [one["mean"] - one["low"] for one in found],
+        "thickness": 1,
+    }
 
 
 def history_plot(metrics: Record) -> Figure:
@@ -194,9 +198,11 @@ def history_plot(metrics: Record) -> Figure:
     title = "Loss by how much history a user has" if len(groups) > 1 else "All users have the same amount of history"
     figure = figure_of(title, "training interactions of the user", "loss, nats per token")
     for name in with_loss(metrics):
+        found = [group["methods"][name] for group in groups]
         figure.add_scatter(
             x=[f"{group['from']} to {group['to']}" for group in groups],
-            y=[group["methods"][name]["mean"] for group in groups],
+            y=[one["mean"] for one in found],
+            error_y=_bars(found),
             mode="lines+markers",
             name=escape(name),
         )

@@ -25,7 +25,7 @@ ROWS = [
     *history("ann", "next_item", ITEMS[:2], "train"),
     *history("ann", "next_item", [ITEMS[2], ITEMS[0]], first=2),
     *history("bob", "next_item", [ITEMS[3], ITEMS[3], ITEMS[4]], "train"),
-    *history("bob", "next_item", [ITEMS[3]], first=3),
+    *history("bob", "next_item", [f" {ITEMS[3]} "], first=3),
 ]
 """Two users of items; ann has had the first two before she is asked."""
 
@@ -83,8 +83,10 @@ def test_the_rank_of_the_right_item_is_that_among_all_items_scored_one_by_one(ll
     for row, record in zip([row for rows in tested.values() for row in rows], found, strict=True):
         scored = method.score([replace(row, response=item) for item in sorted(ITEMS)])
         likelihoods = torch.tensor([-one.nats for one in scored])
-        assert record["gold"] == row.response
-        assert record["rank"] == rank_among(likelihoods, sorted(ITEMS).index(row.response), choosing.barred(row))
+        assert record["gold"] == row.response.strip()
+        assert record["rank"] == rank_among(
+            likelihoods, sorted(ITEMS).index(row.response.strip()), choosing.barred(row)
+        )
         assert record["chosen"] is None
 
 
@@ -116,7 +118,7 @@ def test_no_row_is_decided_where_none_is_wanted(llama, tmp_path):
 
 def scored(rows):
     """Records as a method left them, all decided."""
-    return [{"record_id": row.record_id, "gold": row.response} for mine in rows.values() for row in mine]
+    return [{"record_id": row.record_id, "gold": row.response.strip()} for mine in rows.values() for row in mine]
 
 
 def by_method(records):

@@ -95,6 +95,13 @@ def test_costs_are_of_one_row_and_one_response():
     }
 
 
+def test_where_nothing_was_chosen_a_choice_cost_nothing():
+    seconds = {"fit": 1.0, "score": 4.0, "choose": 5.0, "respond": 6.0}
+    counts = {"scored": 8, "chosen": 0, "answered": 3, "prompt_tokens": 96}
+    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None))
+    assert found["seconds_per_choice"] == 0
+
+
 def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
     """Otherwise a method that looks back would refuse its users."""
     users = ("u1", "u2")
