@@ -21,18 +21,18 @@ from population import (
     HOUR,
     LLAMA_1B,
     MEASURED,
-    OWN_TRIALS,
-    PLANNED,
     SCALES,
-    WORK,
     assumed,
     card_seconds,
+    core_hours,
     memory_bytes,
     most_shards,
+    own_search,
     read_hours,
     shards_for,
     simulated,
     table_bytes,
+    work,
 )
 from schedule import Loop
 
@@ -41,7 +41,7 @@ RUNS = (
     (SCALES[0], 8, 1),
     (SCALES[1], 16, 1),
     (SCALES[1], 64, 1),
-    (SCALES[1], 64, 3),
+    (SCALES[1], 64, 4),
     (SCALES[2], 64, 16),
     (SCALES[2], 64, 64),
 )
@@ -81,7 +81,7 @@ def with_tables(page: str) -> str:
 
 def measured_table() -> str:
     """What was measured."""
-    rows = [[number(one.value), one.what, f"[{one.page}](results/{one.page})"] for one in MEASURED.values()]
+    rows = [[f"{one.value:,g}", one.what, f"[{one.page}](results/{one.page})"] for one in MEASURED.values()]
     return table(["figure", "of what", "where"], rows)
 
 
@@ -117,13 +117,12 @@ def hours_table() -> str:
     """Work and money, without what a schedule loses."""
     rows = []
     for users in SCALES:
-        for what, trainings in WORK.items():
+        for what, trainings in work().items():
             hours = {case: users * card_seconds(case, trainings) / HOUR for case in CASES}
             cells = [f"{number(hours[case])} h, {dollars(hours[case] * assumed('card_price', case))}" for case in CASES]
             rows.append([f"{users:,}", f"{what}, card hours", *cells])
-        cores = 2 * users * MEASURED["seconds_a_user"].value * WORK[PLANNED] / HOUR
         for what, hours_of_it in (
-            ("as many trainings on the embedded base, core hours", cores),
+            (ON_CORES, core_hours(users)),
             (READ, read_hours(users)),
         ):
             cells = [f"{number(hours_of_it)} h, {dollars(hours_of_it * assumed('core_price', case))}" for case in CASES]
@@ -131,6 +130,7 @@ def hours_table() -> str:
     return table(["users", "work", *CASES], rows)
 
 
+ON_CORES = "every user's own search, and the memory, on the embedded base, core hours"
 READ = "ingest, validate and partition, hours of one thread"
 
 
@@ -168,7 +168,7 @@ def shards_table() -> str:
     rows = []
     for shards in CUTS:
         loops = simulated(SCALES[1], shards, "likely", CUT_PLACES)
-        search = SCALES[1] / shards * card_seconds("likely", OWN_TRIALS) / HOUR
+        search = SCALES[1] / shards * card_seconds("likely", own_search()) / HOUR
         hours = sum(loop.seconds for loop in loops) / HOUR
         fits = "yes" if shards <= most_shards() else "no"
         cut = [f"{shards:,}", number(SCALES[1] / shards), number(search), number(hours)]

@@ -52,15 +52,17 @@ MEASURED = {
     "train_rows": Measured(162, "of them training rows", "irc.md"),
     "rows_a_second": Measured(2370, "rows a second through ingest, validate and partition, one thread", "irc.md"),
     "bytes_a_row": Measured(304, "bytes a row in the tables of these three stages", "irc.md"),
-    "seconds_a_user": Measured(0.83, "seconds to train a memory on the embedded base, two cores", "fabricated.md"),
-    "bytes_a_user": Measured(688_128, "bytes of such a memory", "fabricated.md"),
+    "seconds_a_user": Measured(0.61, "seconds to train a memory on the embedded base, two cores", "bench.md"),
+    "bytes_a_user": Measured(196_608, "bytes of such a memory", "fabricated.md"),
+    "seconds_a_trial": Measured(1.05, "seconds of a trial of users' own searches on it, all in lockstep", "bench.md"),
+    "trial": Measured(1.34, "memories of the population's search that such a trial takes as long as", "bench.md"),
 }
 
 ASSUMED = {
     "peak": Assumed(
         312e12, 312e12, 312e12, "operations a second, a card", "an A100's data sheet, bf16 without sparsity"
     ),
-    "share": Assumed(0.05, 0.15, 0.30, "share of them that the fleet reaches", "0.25 on a CPU (bench.md)"),
+    "share": Assumed(0.05, 0.15, 0.30, "share of them that the fleet reaches", "a CPU's is in bench.md"),
     "row_tokens": Assumed(64, 64, 64, "tokens a row, half of them the response", "as `make bench` has it"),
     "start": Assumed(180, 60, 20, "seconds until a pod works", "image there or not, machine there or not"),
     "failures": Assumed(0.05, 0.01, 0.002, "failures a pod and hour", "machines that may be taken away, or kept"),
@@ -83,13 +85,6 @@ LLAMA_1B = Shape(hidden=2048, feed_forward=8192, layers=16, heads=32, kv_heads=8
 RANK, EPOCHS = 8, 4  # memory.fixed_config of conf/base
 CREW = 64  # memory.fleet.crew: what a kill loses at most
 OWN_TRIALS, BASELINES = 3, 3  # search.own_trials, and the memory methods beside `memory`
-WORK = {
-    "memories in the population's config": 1,
-    "every user's own search, and the memory": OWN_TRIALS + 1,
-    "the whole pipeline, baselines included": OWN_TRIALS + 1 + BASELINES,
-}
-"""Trainings a user, by what is run."""
-PLANNED = "every user's own search, and the memory"
 ATTEMPTS = 2  # profiles.default.retry.attempts of conf/cluster: a shard that fails once more is given up
 LOOPS = 3  # in a run: search, inject, evaluate
 
@@ -115,7 +110,21 @@ def memory_bytes(shape: Shape, rank: int = RANK) -> int:
     return 4 * shape.layers * 3 * rank * (shape.hidden + shape.feed_forward)
 
 
-def card_seconds(case: str, trainings: int = 1) -> float:
+def own_search() -> float:
+    """A user's own search, in trainings of one memory."""
+    return OWN_TRIALS * MEASURED["trial"].value
+
+
+def work() -> dict[str, float]:
+    """Trainings a user, by what is run."""
+    return {
+        "memories in the population's config": 1.0,
+        "every user's own search, and the memory": own_search() + 1,
+        "the whole pipeline, baselines included": own_search() + 1 + BASELINES,
+    }
+
+
+def card_seconds(case: str, trainings: float = 1) -> float:
     """Seconds of one card for so many trainings of one user on LLaMA 1B."""
     tokens = MEASURED["train_rows"].value * assumed("row_tokens", case)
     return trainings * training_operations(LLAMA_1B, tokens) / (assumed("peak", case) * assumed("share", case))
@@ -128,7 +137,7 @@ def most_shards() -> int:
 
 def shards_for(users: int, case: str = "likely") -> tuple[int, int]:
     """Shards altogether, each with `shard_hours` of search, and runs, each with at most `most_shards` of them."""
-    shards = math.ceil(users * card_seconds(case, OWN_TRIALS) / (assumed("shard_hours", case) * HOUR))
+    shards = math.ceil(users * card_seconds(case, own_search()) / (assumed("shard_hours", case) * HOUR))
     runs = math.ceil(shards / most_shards())
     return math.ceil(shards / runs) * runs, runs
 
@@ -141,12 +150,12 @@ def cluster_of(case: str, places: int) -> Cluster:
         failures_an_hour=assumed("failures", case),
         slow_share=assumed("slow_share", case),
         slow_factor=assumed("slow_factor", case),
-        lost=CREW * card_seconds(case, OWN_TRIALS),
+        lost=CREW * card_seconds(case, own_search()),
         attempts=ATTEMPTS,
     )
 
 
-def shard_work(users: float, shards: int, trainings: int, case: str) -> list[float]:
+def shard_work(users: float, shards: int, trainings: float, case: str) -> list[float]:
     """Seconds of work of each shard: users fall into shards by a hash, and their histories differ."""
     each = users / shards
     spread = math.sqrt((1 + assumed("users_spread", case) ** 2) / each)
@@ -158,12 +167,17 @@ def shard_work(users: float, shards: int, trainings: int, case: str) -> list[flo
 def simulated(users: float, shards: int, case: str, places: int) -> list[Loop]:
     """The two long loops of one run over so many users: every user's search, then the memories."""
     cluster = cluster_of(case, places)
-    return [run_loop(shard_work(users, shards, trainings, case), cluster, SEED) for trainings in (OWN_TRIALS, 1)]
+    return [run_loop(shard_work(users, shards, trainings, case), cluster, SEED) for trainings in (own_search(), 1)]
 
 
 def read_hours(users: int) -> float:
     """Hours that ingest, validate and partition take, one after another in one thread."""
     return users * MEASURED["rows_a_user"].value / MEASURED["rows_a_second"].value / HOUR
+
+
+def core_hours(users: int) -> float:
+    """Core hours of every user's own search and memory on the embedded base, as measured on two cores."""
+    return 2 * users * (OWN_TRIALS * MEASURED["seconds_a_trial"].value + MEASURED["seconds_a_user"].value) / HOUR
 
 
 def table_bytes(users: int) -> float:

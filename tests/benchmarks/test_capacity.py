@@ -42,8 +42,10 @@ def test_each_measured_figure_stands_on_the_page_that_it_names():
     from population import MEASURED
 
     results = ROOT / "docs/results"
-    for name in ("rows_a_second", "bytes_a_row", "train_rows", "seconds_a_user", "bytes_a_user"):
-        figure = MEASURED[name]
+    assert len(MEASURED) > 5
+    for name, figure in MEASURED.items():
+        if name == "rows_a_user":  # the page has it by split
+            continue
         plain = {f"{figure.value:g}", f"{figure.value:.0f}", f"{figure.value:,.0f}"}
         text = (results / figure.page).read_text()
         assert any(re.search(rf"\b{re.escape(one)}\b", text) for one in plain), (name, plain)
