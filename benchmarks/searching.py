@@ -27,7 +27,7 @@ from setting import SEED, Setting, User
 from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Trial
 from imprint.search.objective import Pilot
-from imprint.search.scopes import best_of, run_search
+from imprint.search.scopes import best_of, search_groups, search_population
 
 ALONE, PEFT, LOCKSTEP = "one study after another, fleet", "one study after another, PEFT + Trainer", "lockstep"
 
@@ -83,10 +83,14 @@ def evaluated(
     settings = setting.search.model_copy(update={"trials": budget or setting.search.trials})
     groups = {f"user/{user.user_id}": [_pilot(user, setting)] for user in users}
     mine = [_pilot(pilot, setting) for pilot in pilots]
-    taken, (_, everybody, own) = timed(
-        lambda: run_search(setting.base, mine, groups, settings, setting.memory, SEED, folder), setting.device
-    )
-    trials = [trial for trial in (own if users else everybody) if trial.status != "refused"]
+
+    def search() -> list[Trial]:
+        how = settings, setting.memory, SEED, folder
+        population, trials = search_population(setting.base, mine, *how)
+        return search_groups(setting.base, groups, population, *how).trials if groups else trials
+
+    taken, everything = timed(search, setting.device)
+    trials = [trial for trial in everything if trial.status != "refused"]
     failed = [trial for trial in trials if trial.status == "failed"]
     if failed:
         raise SystemExit(

@@ -41,13 +41,16 @@ class RunHooks:
             "parameters_fingerprint": fingerprint(json.loads(json.dumps(parameters, default=_plain))),
             "runtime_params": run_params.get("runtime_params"),
             "seed": catalog.load("params:seed"),
-            "data": {},  # the fingerprint of every table, as this run last read or wrote it
+            "shard": catalog.load("params:shard"),
+            "data": {},  # the fingerprint of every table, as this run last read or wrote it; by shard where it has some
             "code": code_version(),
             "versions": versions(),
             "device": device(),
         }
         reporting = Path(catalog.load("run_records"))
-        self._file = reporting / f"{str(run_params['run_id']).replace(':', '-')}.json"
+        # tasks of one cluster's run may begin in the same millisecond, which is all that tells run ids apart
+        task = f"-{self._record['shard']}" if self._record["shard"] else ""
+        self._file = reporting / f"{str(run_params['run_id']).replace(':', '-')}{task}.json"
         write_json(self._file, self._record)
 
     @hook_impl
@@ -64,15 +67,22 @@ class RunHooks:
         """At once: the record of a run that is killed says on which data it was."""
         from imprint.data.atomic import write_json
         from pipelines.datasets import Table
+        from pipelines.sharded import Sharded
 
-        table = self._catalog.get(name)
-        if self._file is not None and isinstance(table, Table):
-            self._record["data"][name] = table.fingerprint()
-            write_json(self._file, self._record)
+        table, data = self._catalog.get(name), self._record["data"]
+        if self._file is None or not isinstance(table, Table | Sharded):
+            return
+        if isinstance(table, Table):
+            data[name] = table.fingerprint()
+        elif found := table.fingerprint():
+            data[name] = {**data.get(name, {}), **found}
+        write_json(self._file, self._record)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """Close the record, and print the table where this run made one."""
+        for name in sorted(pipeline.inputs()):
+            self._note_data(name)  # which shards of a dataset were read is known only now
         self._close("completed")
         if "metrics" in pipeline.all_outputs():
             from rich.console import Console

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from pipelines import base, compare, evaluate, ingest, inject, partition, report, respond, search, validate
+from pipelines import base, compare, evaluate, ingest, inject, partition, report, respond, search, trial, validate
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -21,6 +21,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         **stages,
         "respond": respond.create_pipeline(),
+        "trial": trial.create_pipeline(),
         "compare": Pipeline([*trained, compare.create_pipeline()]),
         "__default__": Pipeline(list(stages.values())),
     }

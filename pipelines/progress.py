@@ -1,7 +1,11 @@
 """Progress bars with rates and time left, for library functions that report through a callback."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import accumulate
+from typing import Any, TypeVar
+
+Piece = TypeVar("Piece", bound=Hashable)
 
 
 def bar(title: str, unit: str) -> Callable[..., None]:
@@ -20,6 +24,17 @@ def bar(title: str, unit: str) -> Callable[..., None]:
             state.clear()
 
     return advance
+
+
+def shared_bar(title: str, unit: str, sizes: Mapping[Piece, int]) -> dict[Piece, Callable[..., None]]:
+    """One bar over pieces of work of these sizes, done in this order: a callback as of `bar` for each piece."""
+    draw, total = bar(title, unit), sum(sizes.values())
+    begins = accumulate(sizes.values(), initial=0)
+    return {piece: partial(_further, draw, total, before) for piece, before in zip(sizes, begins, strict=False)}
+
+
+def _further(draw: Callable[..., None], total: int, before: int, done: int, _: int, **figures: Any) -> None:
+    draw(before + done, total, **figures)
 
 
 def counter(title: str, unit: str, total: int) -> Callable[[], None]:

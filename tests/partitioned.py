@@ -26,27 +26,29 @@ def history(user, task, responses, split="test", first=0, about="", query=None):
     ]
 
 
+def record(row, split, shard=0):
+    """A row of the table."""
+    return {
+        "user_id": row.user_id,
+        "record_id": row.record_id,
+        "corpus": "by hand",
+        "task": row.task,
+        "time": None,
+        "order": row.order,
+        "query": row.query,
+        "response": row.response,
+        "persona": list(row.persona),
+        "attributes": list(row.attributes),
+        "split": split,
+        "shard": shard,
+    }
+
+
 def table_of(rows, folder):
     """What partition writes of these rows, opened."""
     import pyarrow as pa
 
-    records = [
-        {
-            "user_id": row.user_id,
-            "record_id": row.record_id,
-            "corpus": "by hand",
-            "task": row.task,
-            "time": None,
-            "order": row.order,
-            "query": row.query,
-            "response": row.response,
-            "persona": list(row.persona),
-            "attributes": list(row.attributes),
-            "split": split,
-            "shard": 0,
-        }
-        for row, split in rows
-    ]
+    records = [record(row, split) for row, split in rows]
     schema = partitioned_schema()
     batch = pa.Table.from_pylist(records, schema=schema).combine_chunks().to_batches()
     write_table(folder / "histories", batch, schema)

@@ -27,10 +27,16 @@ def toy_catalog(**changed) -> dict:
 
 
 def copy_toy(folder: Path) -> Path:
-    """A project of its own, beside the package's entry points: what an installed plugin looks like to Kedro."""
+    """A project of its own, beside the package's entry points."""
     shutil.copytree(TOY, folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    declare_plugin(folder / "plugin")
+    return folder / "project"
+
+
+def declare_plugin(folder: Path) -> Path:
+    """What an installed plugin looks like to Kedro, for a PYTHONPATH: the entry points that pyproject.toml declares."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    plugin = folder / "plugin/kedro_kfp_plugin-0.dist-info"
+    plugin = folder / "kedro_kfp_plugin-0.dist-info"
     plugin.mkdir(parents=True)
     (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: kedro-kfp-plugin\nVersion: 0\n")
     lines = [
@@ -39,7 +45,7 @@ def copy_toy(folder: Path) -> Path:
         for line in (f"[{group}]", *(f"{name} = {target}" for name, target in names.items()))
     ]
     (plugin / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    return folder / "project"
+    return folder
 
 
 def run_in(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:

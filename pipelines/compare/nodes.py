@@ -1,4 +1,4 @@
-"""Train the compared methods within one budget, measure them, and say which to use."""
+"""Train the compared methods within one budget, and measure them."""
 
 from functools import partial
 from pathlib import Path
@@ -8,12 +8,14 @@ from imprint.base.settings import BaseSettings
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.memory.settings import MemorySettings
 from imprint.personalizers.settings import CompareSettings
-from pipelines.progress import bar, counter
+from pipelines.progress import bar, counter, shared_bar
 
 
 def train_compared_memories(
     user_histories: Any,
     user_index: Any,
+    study_groups: Any,
+    own_choices: Any,
     pooled_model: dict[str, Any],
     search_result: dict[str, Any],
     base: BaseSettings,
@@ -21,13 +23,16 @@ def train_compared_memories(
     compare: CompareSettings,
     seed: int,
     memory_workspace: Path,
+    shard_names: list[str],
 ) -> dict[str, Any]:
     """The memories of the compared memory methods, with no more epochs than the budget allows."""
     from imprint.personalizers.compared import train_memory_methods
+    from imprint.search.own import own_configs
     from imprint.search.scopes import SearchResult
 
-    given = user_histories, user_index.to_table().to_pylist(), pooled_model, SearchResult(**search_result), base, memory
-    return train_memory_methods(*given, compare, seed, memory_workspace, partial(bar, unit="user"))
+    found = SearchResult(**search_result), partial(own_configs, study_groups, own_choices)
+    given = user_histories, user_index, shard_names, pooled_model, *found, base, memory, compare, seed, memory_workspace
+    return train_memory_methods(*given, lambda name, users: shared_bar(name, "user", users))
 
 
 def teach_shared_methods(
@@ -73,28 +78,3 @@ def measure_compared(
     methods, index = compared_methods(*given, memory_workspace), user_index.to_table().to_pylist()
     judge = partial(judged_run, user_histories, pooled_model, base, memory.fleet, evaluate.judge)
     return measure_run(methods, user_histories, index, evaluate, judge, partial(counter, unit="user"))
-
-
-def summarise_comparison(
-    user_histories: Any,
-    user_index: Any,
-    compared_scores: Any,
-    compared_responses: Any,
-    compared_costs: dict[str, Any],
-    compared_memories: dict[str, Any],
-    shared_methods: dict[str, Any],
-    trials: list[dict[str, Any]],
-    own_trials: list[dict[str, Any]],
-    compare: CompareSettings,
-    evaluate: EvaluateSettings,
-    seed: int,
-) -> tuple[dict[str, Any], str]:
-    """metrics.json of the comparison, and the page that says which method to use and what it costs."""
-    from imprint.evaluate import comparison
-    from imprint.report.comparison import render_comparison
-
-    trained = comparison.trained(compared_memories, shared_methods, trials, own_trials)
-    index, scored, answered = (one.to_table().to_pylist() for one in (user_index, compared_scores, compared_responses))
-    given = user_histories, index, scored, answered, compared_costs, trained, compare, evaluate, seed
-    metrics = comparison.summarise_comparison(*given)
-    return metrics, render_comparison(metrics)

@@ -2,12 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from pipelines.compare.nodes import (
-    measure_compared,
-    summarise_comparison,
-    teach_shared_methods,
-    train_compared_memories,
-)
+from pipelines.compare.nodes import measure_compared, teach_shared_methods, train_compared_memories
+from pipelines.compare.summary import summarise_comparison
 
 _DATA = ["user_histories", "user_index"]
 _TRAIN = ["group.compare", "res.train"]
@@ -21,6 +17,8 @@ def create_pipeline() -> Pipeline:
                 train_compared_memories,
                 [
                     *_DATA,
+                    "study_groups",
+                    "own_choices",
                     "pooled_model",
                     "search_result",
                     "params:base",
@@ -28,6 +26,7 @@ def create_pipeline() -> Pipeline:
                     "params:compare",
                     "params:seed",
                     "memory_workspace",
+                    "shard_names",
                 ],
                 "compared_memories",
                 name="train_compared_memories",
@@ -73,6 +72,7 @@ def create_pipeline() -> Pipeline:
                     "params:compare",
                     "params:evaluate",
                     "params:seed",
+                    "shard_names",
                 ],
                 ["metrics", "comparison"],
                 name="summarise_comparison",

@@ -1,30 +1,38 @@
-"""Train every user's memory."""
+"""Train every user's memory, shard by shard."""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint.base.settings import BaseSettings
 from imprint.memory.settings import MemorySettings
-from pipelines.progress import bar
+from pipelines.progress import shared_bar
 
 
 def train_memories(
     user_histories: Any,
     user_index: Any,
+    study_groups: Any,
+    own_choices: Any,
     pooled_model: dict[str, Any],
     search_result: dict[str, Any],
     base: BaseSettings,
     memory: MemorySettings,
     seed: int,
     memory_workspace: Path,
-) -> dict[str, Any]:
+    shard_names: list[str],
+    shard: str | None,
+) -> Iterator[dict[str, dict[str, Any]]]:
     """The method `memory`: every user in the config that the search found for them."""
-    from imprint.search.chosen import chosen_configs
-    from imprint.search.scopes import SearchResult
+    from imprint.data.shards import shards_at_hand
+    from imprint.search.own import own_configs
 
-    mine = chosen_configs(SearchResult(**search_result))["memory"]
-    inputs = user_histories, user_index, pooled_model, base, memory, seed, memory_workspace
-    return _train("memories", mine, *inputs)
+    names = shards_at_hand(shard_names, shard)
+    inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
+    own = partial(own_configs, study_groups, own_choices)
+    for name, made in _train("memories", ["memory"], names, own, *inputs):
+        yield {name: made["memory"]}
 
 
 def train_baseline_memories(
@@ -36,33 +44,51 @@ def train_baseline_memories(
     memory: MemorySettings,
     seed: int,
     memory_workspace: Path,
-) -> dict[str, Any]:
+    shard_names: list[str],
+    shard: str | None,
+) -> Iterator[dict[str, dict[str, Any]]]:
     """What `memory` is held against: all users in the fixed config, in random search's, and in the population's."""
+    from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
+    from imprint.search.own import NOBODYS
     from imprint.search.scopes import SearchResult
 
-    chosen = chosen_configs(SearchResult(**search_result))
-    inputs = user_histories, user_index, pooled_model, base, memory, seed, memory_workspace
-    return {name: _train(name.replace("_", " "), mine, *inputs) for name, mine in chosen.items() if name != "memory"}
+    names = shards_at_hand(shard_names, shard)
+    inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
+    methods = [method for method in chosen_configs(SearchResult(**search_result)) if method != "memory"]
+    for name, made in _train("baselines", methods, names, lambda name: NOBODYS, *inputs):
+        yield {name: made}
 
 
 def _train(
     title: str,
-    chosen: Any,
+    methods: Sequence[str],
+    names: Sequence[str],
+    own: Callable[[str], Any],
     user_histories: Any,
     user_index: Any,
     pooled_model: dict[str, Any],
+    search_result: dict[str, Any],
     base: BaseSettings,
     memory: MemorySettings,
     seed: int,
     workspace: Path,
-) -> dict[str, Any]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     from imprint.base.load import BaseRecord, load_base
+    from imprint.data.shards import count_users, users_in
     from imprint.memory.inject import read_training, train_memories
+    from imprint.search.chosen import chosen_configs
+    from imprint.search.scopes import SearchResult
 
     model = load_base(BaseRecord(**pooled_model), base)
-    histories = read_training(model, user_histories, user_index.to_table().to_pylist(), memory.early_stopping)
-    configs = {history.user_id: chosen.config_of(history.user_id) for history in histories}
-    draw = bar(title, "user")
-    made = train_memories(model, histories, configs, seed, memory, workspace, chosen.chosen_by, draw)
-    return made.model_dump(mode="json")
+    users = count_users(user_index, names, "pilot", "reported")
+    draw = shared_bar(title, "user", {(name, method): users[name] for name in names for method in methods})
+    for name in names:
+        chosen = chosen_configs(SearchResult(**search_result), own(name))
+        histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping)
+        made = {}
+        for method in methods:
+            configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
+            how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
+            made[method] = train_memories(model, histories, *how).model_dump(mode="json")
+        yield name, made

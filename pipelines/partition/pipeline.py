@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 partition_users,
                 ["interactions", "params:partition", "spool"],
-                ["user_histories", "user_index", "partition_summary"],
+                ["user_histories", "user_index", "partition_summary", "shard_names"],
                 name="partition_users",
                 tags=["group.prepare", "res.small"],
             )

@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(plot_search, "trials", ["convergence_plot", "pareto_plot"], name="plot_search", tags=_TAGS),
-            Node(plot_gains, "scores", "gains_plot", name="plot_gains", tags=_TAGS),
+            Node(plot_gains, ["scores", "shard_names"], "gains_plot", name="plot_gains", tags=_TAGS),
             Node(plot_specificity, "specificity", "specificity_plot", name="plot_specificity", tags=_TAGS),
             Node(
                 write_report,
@@ -27,6 +27,9 @@ def create_pipeline() -> Pipeline:
                     "ingest_report",
                     "pooled_model",
                     "search_result",
+                    "study_groups",
+                    "own_choices",
+                    "shard_names",
                 ],
                 "report",
                 name="write_report",

@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                     "params:memory",
                     "params:respond",
                     "pseudonym_key",
+                    "shard_names",
                 ],
                 ["answered_requests", "refused_requests"],
                 name="respond_to_requests",

@@ -2,31 +2,50 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from pipelines.search.nodes import search_memory_config
+from pipelines.search.nodes import group_users, search_own_configs, search_population
+
+_MODEL = ["pooled_model", "params:base", "params:search"]
+_HOW = ["params:memory", "params:seed", "search_workspace"]
 
 
 def create_pipeline() -> Pipeline:
-    """One node: the population's studies on pilots; then, in scope `cohort` or `user`, one study a cohort or user.
+    """The population's studies on pilots; who shares a further study; then those studies, shard by shard.
 
-    The later ones begin at the population's best points and move in lockstep, so they cannot be nodes of their own.
+    The further ones begin at the population's best points.
     """
     return Pipeline(
         [
             Node(
-                search_memory_config,
+                search_population,
+                ["user_histories", "user_index", *_MODEL, *_HOW],
+                ["search_result", "trials"],
+                name="search_population",
+                tags=["group.search", "res.train"],
+            ),
+            Node(
+                group_users,
+                ["user_histories", "user_index", *_MODEL, "params:seed"],
+                "study_groups",
+                name="group_users",
+                tags=["group.search", "res.train"],
+            ),
+            Node(
+                search_own_configs,
                 [
                     "user_histories",
                     "user_index",
+                    "study_groups",
                     "pooled_model",
+                    "search_result",
                     "params:base",
                     "params:search",
-                    "params:memory",
-                    "params:seed",
-                    "search_workspace",
+                    *_HOW,
+                    "shard_names",
+                    "params:shard",
                 ],
-                ["search_result", "trials", "own_trials"],
-                name="search_memory_config",
-                tags=["group.search", "res.train"],
-            )
+                ["own_choices", "own_trials"],
+                name="search_own_configs",
+                tags=["group.search_own", "res.train", "fanout.shard_names"],
+            ),
         ]
     )

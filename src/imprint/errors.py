@@ -7,6 +7,7 @@
     ├── QuarantineLimitError     too large a share of a batch was quarantined
     ├── RowsLostError            rows in ≠ rows out + rows quarantined
     ├── NotEnoughDataError       too few users or rows for what was asked
+    ├── TrialFailedError         a memory config without an objective value
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
     ├── BucketError              a place in a bucket that cannot be read or written
     ├── JudgeError               a judge's endpoint that does not answer, or answers something else
@@ -46,6 +47,10 @@ class RowsLostError(ImprintError):
 
 class NotEnoughDataError(ImprintError):
     """Fewer users or rows than a stage needs."""
+
+
+class TrialFailedError(ImprintError):
+    """A memory config, tried by itself, that could not be trained or scored."""
 
 
 class BaseModelError(ImprintError):

@@ -112,3 +112,29 @@ def user_index_schema() -> pa.Schema:
             ("fingerprint", pa.string()),  # of the user's training rows, in order
         ]
     )
+
+
+@cache
+def study_groups_schema() -> pa.Schema:
+    """One row a user with a study beyond the population's: the user's shard, the study, and the shard that runs it."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [("user_id", pa.string()), ("shard", pa.int32()), ("study", pa.string()), ("study_shard", pa.int32())]
+    )
+
+
+@cache
+def own_choices_schema() -> pa.Schema:
+    """One row a study that found a config: the trial it comes from, the config as JSON, and the search it was in."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("study", pa.string()),
+            ("tid", pa.int64()),
+            ("objective_value", pa.float64()),
+            ("config", pa.string()),
+            ("search", pa.string()),  # the fingerprint in its journal's name
+        ]
+    )

@@ -62,9 +62,17 @@ def read_project(
             pipeline_name=pipeline_name,
             pipeline=pipelines[pipeline_name],
             catalog=loader["catalog"],
-            parameters=dict(context.params),
+            parameters=_parameters(loader),
             settings=read_settings({**written, "image": image} if image else written),
         )
+
+
+def _parameters(loader: Any) -> dict[str, Any]:
+    """As they are written, with those of the command line: a context would give the models that nodes make of them."""
+    try:
+        return dict(loader["parameters"])
+    except MissingConfigException:
+        return {}
 
 
 def _kubeflow_config(loader: Any) -> dict[str, Any]:

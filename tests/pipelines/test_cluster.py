@@ -1,20 +1,76 @@
-"""The cluster environment: the pipeline that runs at home can be planned for Kubeflow as it is shipped."""
+"""The cluster environment: the pipeline that runs at home, planned and compiled for Kubeflow, and Katib's search."""
 
 from pathlib import PurePosixPath
 
+import pytest
+import yaml
 from repository import ROOT
 
+from imprint.search.settings import SpaceSettings, TrialSettings
+from kedro_kfp.emit import compile_plan
+from kedro_kfp.katib import write_experiment
 from kedro_kfp.project import read_project
+from kedro_kfp.validate import validate
+
+COMMITTED = ROOT / "kubeflow/pipeline.yaml"
 
 
-def test_the_shipped_cluster_environment_plans_the_whole_pipeline():
-    project = read_project(ROOT, "cluster")
-    plan = project.plan()
-    assert {name for step in plan.steps for name in step.nodes} == {node.name for node in project.pipeline.nodes}
-    assert {step.name for step in plan.steps} >= {"prepare", "base", "search", "inject", "evaluate", "report"}
-    assert {step.name for step in plan.steps if step.profile.accelerator} >= {"search", "inject", "evaluate"}
+@pytest.fixture(scope="module")
+def project():
+    return read_project(ROOT, "cluster")
 
 
-def test_the_pseudonym_key_outlives_a_pod():
-    key = PurePosixPath(read_project(ROOT, "cluster").catalog["pseudonym_key"]["filepath"])
+@pytest.fixture(scope="module")
+def steps(project):
+    return {step.name: step for step in project.plan().steps}
+
+
+def test_the_shipped_cluster_environment_plans_the_whole_pipeline(project, steps):
+    assert {name for step in steps.values() for name in step.nodes} == {node.name for node in project.pipeline.nodes}
+    assert steps.keys() >= {"prepare", "base", "search", "search-own", "inject", "evaluate", "report"}
+    assert {step.name for step in steps.values() if step.profile.accelerator} >= {"search", "inject", "evaluate"}
+
+
+def test_the_work_on_users_is_one_task_a_shard_and_everything_else_is_one_task(steps):
+    loops = {name: step.loop for name, step in steps.items() if step.loop}
+    assert loops.keys() == {"search-own", "inject", "evaluate"}
+    assert {(loop.over, loop.source, loop.settings.parameter) for loop in loops.values()} == {
+        ("shard_names", "prepare", "shard")
+    }
+    assert {"search-own"} <= set(steps["inject"].needs), "a cohort's choice may be made in another shard"
+
+
+def test_the_committed_file_is_what_compile_writes_and_is_sound(project, tmp_path):
+    """Where it is not: run `kedro kubeflow compile --env cluster`, and commit kubeflow/pipeline.yaml."""
+    compile_plan(project.plan(), project.settings, project.env, tmp_path / "pipeline.yaml")
+    assert COMMITTED.read_text() == (tmp_path / "pipeline.yaml").read_text()
+    assert validate(COMMITTED)
+
+
+def test_katib_searches_the_population_s_space_dimension_by_dimension(tmp_path):
+    project = read_project(ROOT, "cluster", "trial")
+    assert "checked by Katib's schema" in write_experiment(project, {}, tmp_path / "katib.yaml")
+
+    searched = project.settings.katib.parameters
+    space = SpaceSettings(**project.parameters["search"]["space"])
+    groups = {f"trial.ranks.group_{number}" for number in range(1, space.layer_groups + 1)}
+    others = {f"trial.{name}" for name in TrialSettings.model_fields if name != "ranks"}
+    assert searched.keys() == groups | others
+    assert {
+        one.source.removeprefix("search.space.") for one in searched.values()
+    } == SpaceSettings.model_fields.keys() - {"layer_groups"}
+    assert project.parameters["trial"]["ranks"].keys() == {name.rpartition(".")[2] for name in groups}
+    spec = yaml.safe_load((tmp_path / "katib.yaml").read_text())["spec"]
+    assert spec["objective"]["objectiveMetricName"] == "loss"
+
+
+def test_trials_side_by_side_never_write_one_file():
+    trials = (
+        read_project(ROOT, "cluster", "trial", {"run_id": name}) for name in ("imprint-trial-a", "imprint-trial-b")
+    )
+    assert len({trial.catalog["trial_result"]["filepath"] for trial in trials}) == 2
+
+
+def test_the_pseudonym_key_outlives_a_pod(project):
+    key = PurePosixPath(project.catalog["pseudonym_key"]["filepath"])
     assert key.is_relative_to("data")

@@ -44,23 +44,24 @@ def parameter_models(project):
 
 def test_the_spine_is_the_stages_in_their_order(project):
     assert list(project) == [
-        "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "compare",
-        "__default__",
+        "ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report", "respond", "trial",
+        "compare", "__default__",
     ]  # fmt: skip
     spine = {node.name for node in project["__default__"].nodes}
     assert spine == {
         node.name
         for name, stage in project.items()
-        if name not in ("respond", "compare", "__default__")
+        if name not in ("respond", "trial", "compare", "__default__")
         for node in stage.nodes
     }
-    assert not spine & {node.name for node in project["respond"].nodes}
+    assert not spine & {node.name for name in ("respond", "trial") for node in project[name].nodes}
 
 
 def test_every_node_has_a_name_and_tags_for_a_cluster(project):
-    for node in project["__default__"].nodes + project["respond"].nodes + project["compare"].nodes:
+    for node in [node for pipeline in project.values() for node in pipeline.nodes]:
         assert re.fullmatch(r"[a-z_]+", node.name)
-        assert sorted(tag.split(".")[0] for tag in node.tags) == ["group", "res"], node.name
+        assert sorted({tag.split(".")[0] for tag in node.tags} - {"fanout"}) == ["group", "res"], node.name
+        assert ("params:shard" in node.inputs) == ("fanout.shard_names" in node.tags), node.name
 
 
 def test_every_dataset_is_in_the_catalog_with_its_layer_and_every_entry_is_used(project):
@@ -93,8 +94,9 @@ def backward(pipeline, layers):
 
 
 def test_a_node_against_the_layers_is_noticed(project):
-    outputs = dict.fromkeys(("search_result", "trials", "own_trials"), "05_model_input")
-    assert backward(project["search"], {"pooled_model": "06_models", **outputs}) == ["search_memory_config"] * 3
+    outputs = {name: "06_models" for node in project["search"].nodes for name in node.outputs}
+    outputs |= dict.fromkeys(("search_result", "trials"), "05_model_input")
+    assert backward(project["search"], {**outputs, "pooled_model": "06_models"}) == ["search_population"] * 2
 
 
 def test_every_catalog_entry_can_be_made(project):
@@ -118,6 +120,7 @@ def test_every_environment_gives_parameters_that_every_model_accepts(project, en
         "memory",
         "evaluate",
         "respond",
+        "trial",
         "compare",
     } <= {name for name, kind in models.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
     for name, kind in models.items():
@@ -125,7 +128,8 @@ def test_every_environment_gives_parameters_that_every_model_accepts(project, en
 
 
 @pytest.mark.parametrize(
-    "block", ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate", "compare"]
+    "block",
+    ["corpus", "ingest", "validate", "partition", "base", "pooled", "search", "memory", "evaluate", "trial", "compare"],
 )
 def test_a_misspelt_key_in_any_block_is_refused(project, block):
     given = written()[block]

@@ -4,39 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from repository import ROOT
+from whole_runs import KEDRO, kedro_run, metrics, records_of
 
 pytestmark = pytest.mark.slow
-KEDRO = Path(sys.executable).with_name("kedro")
-
-
-def run(data_root, *arguments, env="test", **params):
-    given = ",".join(f"{name}={value}" for name, value in {"data_root": data_root, **params}.items())
-    command = [KEDRO, "run", "--env", env, "--params", given, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def metrics(data_root):
-    """metrics.json without what a clock measured."""
-    found = json.loads((data_root / "08_reporting/metrics.json").read_text())
-    for scores in found["methods"].values():
-        scores.pop("seconds_per_user", None)
-    return found
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The data root of one whole run, and what it printed."""
-    data_root = tmp_path_factory.mktemp("whole") / "data"
-    done = run(data_root)
-    return data_root, done.stdout + done.stderr
 
 
 def test_a_run_leaves_everything_the_readme_promises(finished):
@@ -55,6 +30,8 @@ def test_a_run_leaves_everything_the_readme_promises(finished):
     conditions = metrics(data_root)["run"]
     assert [record[key] for key in ("seed", "device")] == [conditions[key] for key in ("seed", "device")]
     assert record["data"]["user_histories"] == conditions["fingerprints"]["data"]
+    assert record["shard"] is None
+    assert [sorted(record["data"][name]) for name in ("own_choices", "scores")] == [["shard-00000", "shard-00001"]] * 2
     assert f"Made from data {record['data']['user_histories']}, with seed 7" in (reporting / "report.html").read_text()
 
 
@@ -110,7 +87,7 @@ def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finis
     pilots = {user_id for user_id, user in index.items() if user["role"] == "pilot"}
     trials = [json.loads(line) for line in (data_root / "06_models/trials.jsonl").read_text().splitlines()]
     assert {user_id for trial in trials for user_id in trial["per_user"]} == pilots
-    own = [json.loads(line) for line in (data_root / "06_models/own_trials.jsonl").read_text().splitlines()]
+    own = [trial for file in (data_root / "06_models/own_trials").iterdir() for trial in read_lines(file)]
     reported = {user_id for user_id, user in index.items() if user["role"] == "reported"}
     assert {user_id for trial in own for user_id in trial["per_user"]} == reported
     assert all(trial["study"] == f"user/{user_id}" for trial in own for user_id in trial["per_user"])
@@ -121,7 +98,7 @@ def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finis
 
 def test_the_one_user_trainer_gives_the_same_metrics_within_tolerance(finished, tmp_path):
     """The oracle, reachable by a parameter: plain PEFT, one user after another."""
-    run(tmp_path / "alone", **{"memory.trainer": "one_user"})
+    kedro_run(tmp_path / "alone", **{"memory.trainer": "one_user"})
 
     fleet, alone = metrics(finished[0]), metrics(tmp_path / "alone")
 
@@ -131,10 +108,10 @@ def test_the_one_user_trainer_gives_the_same_metrics_within_tolerance(finished, 
 
 
 def test_the_same_seed_gives_the_same_metrics_and_another_does_not(finished, tmp_path):
-    run(tmp_path / "same")
+    kedro_run(tmp_path / "same")
     assert metrics(tmp_path / "same") == metrics(finished[0])
 
-    run(tmp_path / "other", seed=8)
+    kedro_run(tmp_path / "other", seed=8)
     assert metrics(tmp_path / "other")["methods"] != metrics(finished[0])["methods"]
 
 
@@ -179,7 +156,7 @@ def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_pat
     assert killed["outcome"] == "running"
     assert "user_histories" in killed["data"]
 
-    run(data_root)
+    kedro_run(data_root)
 
     assert metrics(data_root) == metrics(finished[0])
     for file, content in kept.items():
@@ -190,14 +167,14 @@ def test_a_killed_run_started_again_ends_with_the_same_metrics(finished, tmp_pat
 def test_stage_by_stage_is_the_same_as_all_at_once(finished, tmp_path):
     """Invariant 8, as far as it applies: each stage in a process of its own, through the catalog alone."""
     for stage in ("ingest", "validate", "partition", "base", "search", "inject", "evaluate", "report"):
-        run(tmp_path / "data", "--pipelines", stage)
+        kedro_run(tmp_path / "data", "--pipelines", stage)
 
     assert metrics(tmp_path / "data") == metrics(finished[0])
-    ours, theirs = (
-        json.loads((root / "06_models/memories.json").read_text()) for root in (tmp_path / "data", finished[0])
-    )
-    for file in ("shard-00000.safetensors", "shard-00001.safetensors"):
-        assert (Path(ours["path"]) / file).read_bytes() == (Path(theirs["path"]) / file).read_bytes()
+    ours, theirs = (records_of(root, "06_models/memories") for root in (tmp_path / "data", finished[0]))
+    assert list(ours) == list(theirs) == ["shard-00000", "shard-00001"]
+    for shard, mine in ours.items():
+        pack = f"{shard}.safetensors"
+        assert Path(mine["path"], pack).read_bytes() == Path(theirs[shard]["path"], pack).read_bytes()
 
 
 def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp_path):
@@ -205,7 +182,9 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
 
     data_root = finished[0]
     index = open_table(data_root / "04_feature/user_index").to_table().to_pylist()
-    known = next(row["user_id"] for row in index if row["role"] == "reported")
+    known, other = (
+        next(one["user_id"] for one in index if (one["role"], one["shard"]) == ("reported", n)) for n in (0, 1)
+    )
     sparse = next(row["user_id"] for row in index if row["role"] == "background")
     requests = tmp_path / "requests.jsonl"
     lines = [
@@ -215,15 +194,16 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
         "{broken",
         json.dumps({"user_id": known}),
         json.dumps({"user_id": known, "query": "what does fabricated-0002 say of your home town?"}),
+        json.dumps({"user_id": other, "query": "how are you?"}),
     ]
     requests.write_text("\n".join(lines) + "\n")
 
-    run(data_root, "--pipelines", "respond", **{"respond.requests": requests})
+    kedro_run(data_root, "--pipelines", "respond", **{"respond.requests": requests})
 
     answered = read_lines(data_root / "07_model_output/answered_requests.jsonl")
     refused = read_lines(data_root / "01_raw/refused_requests.jsonl")
     by = [(row["line"], row["user_id"], row["answered_by"]) for row in answered]
-    assert by == [(1, known, "memory"), (3, sparse, "pooled"), (6, known, "memory")]
+    assert by == [(1, known, "memory"), (3, sparse, "pooled"), (6, known, "memory"), (7, other, "memory")]
     assert answered[2]["query"] == "what does @user say of your home town?"
     assert [row["line"] for row in refused] == [2, 4, 5]
     assert "'fabricated-nobody' has no memory" in refused[0]["error"]
@@ -238,7 +218,7 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp
     from imprint.data.tables import open_table
 
     data_root = tmp_path / "data"
-    printed = run(data_root, "--pipelines", "compare").stdout
+    printed = kedro_run(data_root, "--pipelines", "compare").stdout
 
     found = json.loads((data_root / "08_reporting/metrics.json").read_text())
     expected = {"base", "pooled", "recent_history", "retrieval", "fixed_memory", "memory", "memory+retrieval"}

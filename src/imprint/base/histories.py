@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.examples import Interaction
+from imprint.data.shards import only_shards
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -22,7 +23,8 @@ def users_of(index: Sequence[IndexRow], *roles: str) -> list[IndexRow]:
 def read_histories(table: pads.Dataset, users: Sequence[IndexRow], *splits: str) -> dict[str, list[Interaction]]:
     """The rows of these splits for each of `users`, by user_id in their order; a user's rows are in time order."""
     histories: dict[str, list[Interaction]] = {str(user["user_id"]): [] for user in users}
-    for row in _rows(table, histories, splits):
+    shards = {user["shard"] for user in users if "shard" in user}
+    for row in _rows(only_shards(table, shards) if shards else table, histories, splits):
         interaction = Interaction(
             user_id=row["user_id"],
             record_id=row["record_id"],

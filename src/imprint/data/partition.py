@@ -130,7 +130,8 @@ def partition(
     `batches` follow `schema.interactions_schema()`, never split a user, come in ascending user_id, and are iterated
     twice (a list, or `tables.read_batches`). `interactions` gets one part a shard (`shard-00000.parquet`, …), sorted by
     user and order; `users` gets `schema.user_index_schema()` and is written last. The summary is `{"users": {role: n},
-    "rows": {role: {split: n}}, "shards": {part: {"users": n, "rows": n}}, "not_selected": n, "rows_in": n}`.
+    "rows": {role: {split: n}}, "shards": {part: {"users": n, "rows": n, "memories": n}}, "not_selected": n,
+    "rows_in": n}`; `memories` are the shard's users who get one.
 
     Raises `NotEnoughDataError`, `CorpusError` for batches that break the promise above, `RowsLostError`.
     """
@@ -168,6 +169,7 @@ class _Tally:
     def add(self, user: Mapping[str, Any]) -> None:
         self.users[user["role"]] += 1
         self.by_shard[user["shard"], "users"] += 1
+        self.by_shard[user["shard"], "memories"] += user["role"] != "background"
         for split in SPLITS:
             self.rows[user["role"], split] += user[split]
             self.by_shard[user["shard"], "rows"] += user[split]
@@ -177,7 +179,7 @@ class _Tally:
             "users": {role: self.users[role] for role in ROLES},
             "rows": {role: {split: self.rows[role, split] for split in SPLITS} for role in ROLES},
             "shards": {
-                part_name(shard): {what: self.by_shard[shard, what] for what in ("users", "rows")}
+                part_name(shard): {what: self.by_shard[shard, what] for what in ("users", "rows", "memories")}
                 for shard in range(self.shards)
             },
         }

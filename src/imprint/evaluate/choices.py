@@ -54,10 +54,10 @@ class Choosing:
 
 
 def choosing_of(table: pads.Dataset, index: Sequence[IndexRow], settings: EvaluateSettings) -> Choosing:
-    """The tasks of a corpus whose answer is one of a set, each with its set; `table` and `index` are of all users.
+    """The tasks of a corpus whose answer is one of a set, each with its set.
 
-    A task without labels of its own has the corpus's: the distinct responses to it, in whatever split. A catalogue is
-    known to everybody; who chose what from it is not in it.
+    `table` is of all users, `index` of those who are scored. A task without labels of its own has the corpus's: the
+    distinct responses to it, in whatever split. A catalogue is known to everybody; who chose what from it is not in it.
     """
     named = {name for name in _distinct(table, "task") if name in TASKS and TASKS[name].kind != "text"}
     answers = {}

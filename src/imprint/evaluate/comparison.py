@@ -102,7 +102,7 @@ def trained(
     memories: Mapping[str, Mapping[str, Any]],
     shared: Mapping[str, Mapping[str, Any]],
     trials: Sequence[Mapping[str, Any]],
-    own_trials: Sequence[Mapping[str, Any]],
+    own_trials: Iterable[Mapping[str, Any]],
 ) -> dict[str, Training]:
     """What each method's training was, from the records of the stages that trained."""
     spent = {study: sum(one["seconds"] for one in trials if one["study"] == study) for study in ("tpe", "random")}
@@ -113,8 +113,9 @@ def trained(
     }
     found: dict[str, Training] = {}
     for name, one in memories.items():
-        seconds = one["store"]["seconds"]
-        made_of = one["store"]["fingerprint"]
+        stores = one["stores"].values()
+        seconds = {user_id: taken for store in stores for user_id, taken in store["seconds"].items()}
+        made_of = fingerprint([store["fingerprint"] for store in stores])
         found[name] = Training(one["tokens"], sum(seconds.values()), searched.get(name, 0.0), made_of, seconds)
     if "memory" in found:
         found["memory+retrieval"] = found["memory"]

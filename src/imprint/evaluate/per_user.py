@@ -108,6 +108,13 @@ def merge(parts: Iterable[PerUser]) -> PerUser:
     return merged
 
 
+def merge_users(into: PerUser, more: PerUser) -> None:
+    """Add the values of further users, such as another shard's."""
+    for method, metrics in more.items():
+        for metric, values in metrics.items():
+            into.setdefault(method, {}).setdefault(metric, {}).update(values)
+
+
 def side_by_side(responses: Iterable[Record]) -> list[dict[str, Any]]:
     """One record a test query: `user_id, query, reference`, and by method `responses` and their `rouge1`."""
     together: dict[tuple[str, str], dict[str, Any]] = {}

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.histories import IndexRow
+from imprint.data.shards import ByShard
 from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
-from imprint.evaluate.per_user import PerUser, costs, merge, own_memory
+from imprint.evaluate.per_user import PerUser, costs, merge, merge_users, own_memory
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import summarise
 from imprint.memory.inject import StoreRecord
@@ -26,29 +27,42 @@ FURTHER = (("pooled", "base"), ("population_memory", "random_memory"), ("populat
 
 def summarise_run(
     table: pads.Dataset,
-    index: Sequence[IndexRow],
-    scores: Sequence[Mapping[str, Any]],
-    responses: Sequence[Mapping[str, Any]],
+    index: pads.Dataset,
+    shards: Sequence[str],
+    scores: ByShard[pads.Dataset],
+    responses: ByShard[pads.Dataset],
     specificity: Mapping[str, Any],
-    stores: Mapping[str, StoreRecord],
+    stores: ByShard[Mapping[str, StoreRecord]],
     search: str,
     settings: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint."""
-    found = gathered(table, index, scores, responses, settings, seed)
+    """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint.
+
+    Rows of all reported users are at hand at once: a fact that one gave is looked for in what others are told.
+    """
+    users: list[IndexRow] = index.to_table().to_pylist()
+    scored = [row for name in shards for row in scores(name).to_table().to_pylist()]
+    answered = [row for name in shards for row in responses(name).to_table().to_pylist()]
+    found = gathered(table, users, scored, answered, settings, seed)
     values, counts = found.values()
-    spent = (_costs(method, store, list(found.histories)) for method, store in stores.items())
-    per_user: PerUser = merge([values, own_memory("memory", specificity), *spent])
+    per_user: PerUser = merge([values, own_memory("memory", specificity)])
+    made: dict[str, list[str]] = {}
+    for name in shards:
+        for method, store in stores(name).items():
+            merge_users(per_user, _costs(method, store, [user for user in found.histories if user in store.seconds]))
+            made.setdefault(method, []).append(store.fingerprint)
     comparisons = [("memory", other) for other in per_user if other != "memory"]
     comparisons += [(a, b) for a, b in FURTHER if a in per_user and b in per_user]
-    measured = [[row["method"], row["record_id"]] for row in scores]
     fingerprints = {
         "data": opened_fingerprint(table),
-        "measured": fingerprint([[row["user_id"], row["role"], row["fingerprint"]] for row in index], measured),
-        "base": stores["memory"].base_fingerprint,
+        "measured": fingerprint(
+            [[row["user_id"], row["role"], row["fingerprint"]] for row in users],
+            [[row["method"], row["record_id"]] for row in scored],
+        ),
+        "base": next(iter(stores(shards[0]).values())).base_fingerprint,
         "search": search,
-        **{method: store.fingerprint for method, store in stores.items()},
+        **{method: fingerprint(stored) for method, stored in made.items()},
         "evaluate": fingerprint(settings),
     }
     conditions = run_conditions(seed, **fingerprints)

@@ -121,6 +121,7 @@ def train_memories(
         }
         manifest = write_store(directory, packs, facts)
         remove(parts)
+    on_user(len(histories), len(histories))
     kept = {key: manifest[key] for key in StoreRecord.model_fields if key in manifest}
     return StoreRecord(path=address(directory), fingerprint=name, **kept)
 
@@ -163,7 +164,6 @@ def _train_crews(
         for trained in training.train(jobs, count):
             _write_part(_part(parts, trained.memory.user_id), trained)
         training.forget_rows()  # else the first crews fill the room that later ones need
-    on_user(len(histories), len(histories))
 
 
 def _count(on_user: Callable[[int, int], None], before: int, users: int, done: int, _: int) -> None:

@@ -20,7 +20,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import new_directory, read_manifest
-from imprint.errors import CorruptMemoryError, IncompatibleBaseError, UnfinishedStoreError, UnknownUserError
+from imprint.errors import (
+    CorruptMemoryError,
+    IncompatibleBaseError,
+    StoreError,
+    UnfinishedStoreError,
+    UnknownUserError,
+)
 from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import export_peft
 from imprint.memory.weights import Episode, Factors, Memory
@@ -144,19 +150,25 @@ def _index_row(
 
 
 class MemoryStore:
-    """A finished store, read by user. Opening reads the indexes only; a memory's bytes are read when it is loaded."""
+    """Finished stores, read by user. Opening reads the indexes only; a memory's bytes are read when it is loaded."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the store at `directory`; `UnfinishedStoreError` without a manifest."""
-        manifest = read_manifest(directory)
-        if manifest is None:
-            raise UnfinishedStoreError(
-                f"memory store {address(directory)} has no manifest.json: it was never finished. "
-                "Next: run the inject stage again, which takes up the users that were done."
-            )
+    def __init__(self, directory: Path, *more: Path) -> None:
+        """Open the store at `directory`, and with it those of other shards; `UnfinishedStoreError` without a manifest.
+
+        Somebody with memories in two of them raises `StoreError`.
+        """
         self.directory = directory
-        self.manifest = manifest
-        self._rows = self._read_indexes()
+        self._manifests: dict[Path, dict[str, Any]] = {}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        for one in (directory, *more):
+            self._manifests[one] = _read_manifest(one)
+            rows = _read_indexes(one, self._manifests[one])
+            if twice := sorted(rows.keys() & self._rows.keys()):
+                raise StoreError(
+                    f"user {twice[0]} has memories in {address(one)} and in another store that was opened with it; "
+                    "allowed is one place. Next: open the stores of one run and method, each shard's once."
+                )
+            self._rows |= rows
 
     @property
     def user_ids(self) -> tuple[str, ...]:
@@ -200,11 +212,12 @@ class MemoryStore:
     def _factors(self, row: dict[str, Any]) -> dict[str, Factors]:
         import torch
 
-        content = read_span(self.directory, self.manifest, row["pack"], row["offset"], row["length"])
+        store = row["store"]
+        content = read_span(store, self._manifests[store], row["pack"], row["offset"], row["length"])
         if hashlib.sha256(content).hexdigest() != row["sha256"]:
             raise CorruptMemoryError(
-                f"memory of {row['user_id']}, episode {row['episode']}, in {row['pack']}: its bytes do not match their "
-                "sha256. Next: restore the store from a copy, or delete it and run the inject stage again."
+                f"memory of {row['user_id']}, episode {row['episode']}, in {row['pack']}: its bytes do not match "
+                "their sha256. Next: restore the store from a copy, or delete it and run the inject stage again."
             )
         whole = torch.frombuffer(bytearray(content), dtype=torch.float32)
         tensors = {}
@@ -215,23 +228,35 @@ class MemoryStore:
         sites = sorted({name[: -len("/a")] for name in tensors})
         return {site: Factors(tensors[f"{site}/a"], tensors[f"{site}/b"]) for site in sites}
 
-    def _read_indexes(self) -> dict[str, list[dict[str, Any]]]:
-        import pyarrow.parquet as pq
 
-        rows: dict[str, list[dict[str, Any]]] = {}
-        # what the manifest lists, never what else lies there
-        names = sorted(name for name in self.manifest["files"] if name.endswith(".index.parquet"))
-        fetch_listed(self.directory, self.manifest, names)
-        for name in names:
-            index = self.directory / name
-            if not index.is_file() or file_sha256(index) != self.manifest["files"][name]["sha256"]:
-                raise CorruptMemoryError(
-                    f"index {name} of memory store {address(self.directory)} is not the one that was written (sha256) "
-                    "and could lead to somebody else's memory. Next: restore the store, or delete it and inject again."
-                )
-            pack = name.replace(".index.parquet", ".safetensors")
-            for row in pq.read_table(index, schema=index_schema()).to_pylist():
-                rows.setdefault(row["user_id"], []).append({**row, "pack": pack})
-        for episodes in rows.values():
-            episodes.sort(key=lambda row: row["episode"])
-        return rows
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UnfinishedStoreError(
+            f"memory store {address(directory)} has no manifest.json: it was never finished. "
+            "Next: run the inject stage again, which takes up the users that were done."
+        )
+    return manifest
+
+
+def _read_indexes(directory: Path, manifest: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By user, an entry an episode: where its bytes are. `CorruptMemoryError` where an index is another."""
+    import pyarrow.parquet as pq
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    # what the manifest lists, never what else lies there
+    names = sorted(name for name in manifest["files"] if name.endswith(".index.parquet"))
+    fetch_listed(directory, manifest, names)
+    for name in names:
+        index = directory / name
+        if not index.is_file() or file_sha256(index) != manifest["files"][name]["sha256"]:
+            raise CorruptMemoryError(
+                f"index {name} of memory store {address(directory)} is not the one that was written (sha256), so it "
+                "could lead to somebody else's memory. Next: restore the store, or delete it and inject again."
+            )
+        pack = name.replace(".index.parquet", ".safetensors")
+        for row in pq.read_table(index, schema=index_schema()).to_pylist():
+            rows.setdefault(row["user_id"], []).append({**row, "store": directory, "pack": pack})
+    for episodes in rows.values():
+        episodes.sort(key=lambda row: row["episode"])
+    return rows

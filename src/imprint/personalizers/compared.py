@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imprint.base.histories import IndexRow
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
 from imprint.base.settings import BaseSettings, FitSettings
+from imprint.data.shards import ByShard, users_in
 from imprint.errors import SettingsError
 from imprint.memory.budget import within_budget
-from imprint.memory.inject import StoreRecord, read_training, train_memories
+from imprint.memory.inject import read_training, train_memories
 from imprint.memory.settings import FleetSettings, MemorySettings
-from imprint.memory.store import MemoryStore
 from imprint.personalizers.choosers import Latest, retriever
+from imprint.personalizers.methods import opened
 from imprint.personalizers.persona_plug import PlugConditioner
 from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.protocol import Histories, Personalizer
@@ -27,8 +27,8 @@ from imprint.personalizers.shared import OnStep, SharedRecord, Teachable, taught
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.personalizers.user_llm import UserLLMConditioner
 from imprint.search.chosen import chosen_configs
+from imprint.search.own import OwnConfigs
 from imprint.search.scopes import SearchResult
-from imprint.storage import at
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -58,30 +58,42 @@ def teach_methods(
 
 def train_memory_methods(
     table: pads.Dataset,
-    index: Sequence[IndexRow],
+    index: pads.Dataset,
+    shards: Sequence[str],
     pooled_model: Record,
     found: SearchResult,
+    own: ByShard[OwnConfigs],
     base: BaseSettings,
     memory: MemorySettings,
     settings: CompareSettings,
     seed: int,
     workspace: Path,
-    bar: Callable[[str], OnStep] = lambda title: lambda done, users: None,
+    bars: Callable[[str, Mapping[str, int]], Mapping[str, OnStep]],
 ) -> dict[str, dict[str, Any]]:
-    """By memory method `{"store", "tokens"}`: memories in the configs found, with no more epochs than affordable.
+    """By memory method `{"stores", "tokens"}`: memories in the configs found, with no more epochs than affordable.
 
-    Where the budget binds nobody, these are the memories that `inject` made, and nothing is trained again.
+    `stores` are records by shard, and `own` gives a shard's users with configs of their own. Where the budget binds
+    nobody, these are the memories that `inject` made, and nothing is trained again. `bars(method, users)` gives a
+    callback for each shard.
     """
     model = load_base(BaseRecord(**pooled_model), base)
-    histories = read_training(model, table, index, memory.early_stopping)
+    histories = {name: read_training(model, table, users_in(index, name), memory.early_stopping) for name in shards}
+    chosen = {name: chosen_configs(found, own(name)) for name in shards}
     wanted = {name.removesuffix("+retrieval") for name in settings.methods}
-    made = {}
-    for name, chosen in chosen_configs(found).items():
-        if name in wanted:
-            configs = {one.user_id: chosen.config_of(one.user_id) for one in histories}
-            kept, tokens = within_budget(histories, configs, settings.budget_tokens)
-            store = train_memories(model, histories, kept, seed, memory, workspace, chosen.chosen_by, bar(name))
-            made[name] = {"store": store.model_dump(mode="json"), "tokens": tokens}
+    made: dict[str, dict[str, Any]] = {}
+    for method in (method for method in chosen_configs(found) if method in wanted):
+        configs = {
+            one.user_id: chosen[name][method].config_of(one.user_id) for name in shards for one in histories[name]
+        }
+        everybody = [one for mine in histories.values() for one in mine]
+        kept, tokens = within_budget(everybody, configs, settings.budget_tokens)
+        draw = bars(method, {name: len(mine) for name, mine in histories.items()})
+        stores = {}
+        for name, mine in histories.items():
+            theirs = {one.user_id: kept[one.user_id] for one in mine}
+            how = theirs, seed, memory, workspace, chosen[name][method].chosen_by, draw[name]
+            stores[name] = train_memories(model, mine, *how).model_dump(mode="json")
+        made[method] = {"stores": stores, "tokens": tokens}
     return made
 
 
@@ -111,7 +123,7 @@ def compared_methods(
                 f"compare.methods: {name!r} given, but this search made {sorted(memories)} only. Next: leave it out, "
                 "or change search.scope or search.random_trials."
             )
-        return Remembered(name, model, MemoryStore(at(StoreRecord(**memories[name]["store"]).path)), slots)
+        return Remembered(name, model, opened(memories[name]["stores"].values()), slots)
 
     for name in settings.methods:
         if name == "base":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
@@ -19,38 +19,47 @@ Record = Mapping[str, Any]
 """A record as a stage wrote it, and the catalog keeps it."""
 
 
-def methods(
-    base_model: Record,
-    pooled_model: Record,
-    baseline_memories: Mapping[str, Record],
-    memories: Record,
-    base: BaseSettings,
-    fleet: FleetSettings,
-) -> Iterator[Personalizer]:
-    """`base`, `pooled` (where that stage ran), every method of other memories, and `memory`; one model at a time."""
-    yield Unpersonalised("base", _loaded(base_model, base), fleet.scoring_slots)
-    model = _loaded(pooled_model, base)
-    if pooled_model["pooled"]:
-        yield Unpersonalised("pooled", model, fleet.scoring_slots)
-    for name, record in {**baseline_memories, "memory": memories}.items():
-        yield Remembered(name, model, _store(record), fleet.scoring_slots)
+def on_base(base_model: Record, base: BaseSettings, fleet: FleetSettings) -> Personalizer:
+    """The method `base`."""
+    return Unpersonalised("base", _loaded(base_model, base), fleet.scoring_slots)
 
 
-def own_memory(memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings) -> Remembered:
-    """The method `memory` alone."""
-    return Remembered("memory", _loaded(pooled_model, base), _store(memories), fleet.scoring_slots)
+def on_pooled(
+    pooled_model: Record, base: BaseSettings, fleet: FleetSettings
+) -> Callable[[Mapping[str, Record], Record], Iterator[Personalizer]]:
+    """Gives `pooled` (where that stage ran), every method of other memories, and `memory`, from a shard's records.
+
+    The model is loaded now, and is the same for every shard.
+    """
+    model, slots = _loaded(pooled_model, base), fleet.scoring_slots
+
+    def methods(baseline_memories: Mapping[str, Record], memories: Record) -> Iterator[Personalizer]:
+        if pooled_model["pooled"]:
+            yield Unpersonalised("pooled", model, slots)
+        for name, record in {**baseline_memories, "memory": memories}.items():
+            yield Remembered(name, model, opened([record]), slots)
+
+    return methods
+
+
+def own_memory(
+    memories: Sequence[Record], pooled_model: Record, base: BaseSettings, fleet: FleetSettings
+) -> Remembered:
+    """The method `memory` alone, for the users of these shards' records."""
+    return Remembered("memory", _loaded(pooled_model, base), opened(memories), fleet.scoring_slots)
 
 
 def answering(
-    memories: Record, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
+    store: MemoryStore, pooled_model: Record, base: BaseSettings, fleet: FleetSettings
 ) -> tuple[Remembered, Unpersonalised]:
     """Who answers requests: `memory`, and `pooled` for users without one. Without a pooled stage that is the base."""
     model, slots = _loaded(pooled_model, base), fleet.scoring_slots
-    return Remembered("memory", model, _store(memories), slots), Unpersonalised("pooled", model, slots)
+    return Remembered("memory", model, store, slots), Unpersonalised("pooled", model, slots)
 
 
-def _store(record: Record) -> MemoryStore:
-    return MemoryStore(at(StoreRecord(**record).path))
+def opened(records: Iterable[Record]) -> MemoryStore:
+    """The stores of these records, as one."""
+    return MemoryStore(*(at(StoreRecord(**record).path) for record in records))
 
 
 def _loaded(record: Record, settings: BaseSettings) -> BaseModelInUse:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from torch import Tensor
-
-from imprint.base.answers import Answers
 from imprint.base.examples import Interaction
 from imprint.base.loss import RowLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imprint.base.answers import Answers
 
 Histories = Mapping[str, Sequence[Interaction]]
 """Interactions by user_id, each user's in time order."""

@@ -11,7 +11,8 @@ pseudonyms; queries with the names masked that ingest masked.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,18 @@ class CorpusTerms:
         return self._masker.mask(text)
 
 
+def users_asking(path: Path, terms: CorpusTerms) -> set[str]:
+    """The user_ids that requests in a file name, known or not; what cannot be read as a request names nobody.
+
+    Whose memories are to be opened is thus known before any is. `CorpusError` if there is no such file.
+    """
+    found = set()
+    for _, content in _lines(path):
+        with suppress(ValueError, RecursionError):
+            found.add(_question(_parse(content), terms).user_id)
+    return found
+
+
 def read_requests(
     path: Path, store: MemoryStore, sparse: Collection[str], terms: CorpusTerms
 ) -> tuple[list[Request], list[dict[str, Any]]]:
@@ -75,23 +88,27 @@ def read_requests(
 
     `sparse` are users of the corpus without a memory. `CorpusError` if there is no such file.
     """
+    requests, refused = [], []
+    for line, content in _lines(path):
+        asked: dict[str, Any] = {}
+        try:
+            asked = _parse(content)
+            question = _question(asked, terms)
+            requests.append(Request(line, question, _answered_by(question.user_id, asked, store, sparse)))
+        except (ValueError, RecursionError, UnknownUserError) as error:
+            user = asked.get("user_id", asked.get("user"))
+            refused.append({"line": line, "user": user, "error": str(error)})
+    return requests, refused
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     if not fetch(path).is_file():
         raise CorpusError(
             f"respond.requests: {address(path)!r} is not a file; needed are JSON lines such as {EXAMPLE}. "
             "Next: write that file, or give another with --params respond.requests=FILE."
         )
-    requests, refused = [], []
     with path.open("rb") as stream:
-        for line, content in enumerate(stream, start=1):
-            asked: dict[str, Any] = {}
-            try:
-                asked = _parse(content)
-                question = _question(asked, terms)
-                requests.append(Request(line, question, _answered_by(question.user_id, asked, store, sparse)))
-            except (ValueError, RecursionError, UnknownUserError) as error:
-                user = asked.get("user_id", asked.get("user"))
-                refused.append({"line": line, "user": user, "error": str(error)})
-    return requests, refused
+        yield from enumerate(stream, start=1)
 
 
 def answer(

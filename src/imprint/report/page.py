@@ -132,15 +132,30 @@ def chosen_examples(examples: Sequence[Record], count: int = EXAMPLES_A_SIDE) ->
 
     By rule: at most `count` a side, at most one of a user a side, no example on both sides, ties by user and query.
     """
-    opponent = next((name for name in ("pooled", "base") if any(name in one["rouge1"] for one in examples)), None)
-    if opponent is None:
-        return [], []
-    usable = [one for one in examples if "memory" in one["rouge1"] and opponent in one["rouge1"]]
-    scored = sorted((_example(one, opponent) for one in usable), key=lambda one: (-one.gain, one.user_id, one.query))
+    scored = [example for example, _ in _by_gain(examples)]
     count = min(count, max(1, len(scored) // 2))
     best = _one_a_user(scored, count)
     worst = _one_a_user([one for one in reversed(scored) if one not in best], count)
     return best, worst
+
+
+def telling_examples(examples: Sequence[Record], count: int = EXAMPLES_A_SIDE) -> list[Record]:
+    """The few examples of a shard among which `chosen_examples` looks, so that the others need not be kept."""
+    scored = _by_gain(examples)
+    record_of = {id(example): record for example, record in scored}
+    ranked = [example for example, _ in scored]
+    ends = [*_one_a_user(ranked, 2 * count), *_one_a_user(ranked[::-1], 2 * count)]
+    return [record_of[one] for one in dict.fromkeys(map(id, ends))]
+
+
+def _by_gain(examples: Sequence[Record]) -> list[tuple[Example, Record]]:
+    """What memory and its opponent (pooled, else base) both answered, with the record: largest gain first."""
+    opponent = next((name for name in ("pooled", "base") if any(name in one["rouge1"] for one in examples)), None)
+    if opponent is None:
+        return []
+    usable = [one for one in examples if "memory" in one["rouge1"] and opponent in one["rouge1"]]
+    scored = [(_example(one, opponent), one) for one in usable]
+    return sorted(scored, key=lambda pair: (-pair[0].gain, pair[0].user_id, pair[0].query))
 
 
 def _example(record: Record, opponent: str) -> Example:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from imprint.memory.config import MemoryConfig
+from imprint.search.own import NOBODYS, OwnConfigs
 from imprint.search.scopes import SearchResult
 
 BASELINES = {"fixed": "fixed_memory", "random": "random_memory", "tpe": "population_memory"}
@@ -19,8 +20,8 @@ class Chosen(NamedTuple):
     chosen_by: dict[str, Any]
 
 
-def chosen_configs(found: SearchResult) -> dict[str, Chosen]:
-    """By method: the baselines that this search has, and `memory` last."""
+def chosen_configs(found: SearchResult, own: OwnConfigs = NOBODYS) -> dict[str, Chosen]:
+    """By method: the baselines that this search has, and `memory` last, in which users have the configs in `own`."""
     methods = {}
     for study, method in BASELINES.items():
         choice = found.population.get(study)
@@ -28,5 +29,7 @@ def chosen_configs(found: SearchResult) -> dict[str, Chosen]:
             chosen_by = {"search": found.fingerprint, "study": choice.study, "tid": choice.tid}
             methods[method] = Chosen(choice.config_of, chosen_by)
     # in scope population, the population's best is `memory` itself
-    methods["memory"] = Chosen(found.config_of, {"search": found.fingerprint, "scope": found.scope})
+    shared = found.population["tpe"].config
+    chosen_by = {"search": found.fingerprint, "scope": found.scope, "own_searches": list(own.searches)}
+    methods["memory"] = Chosen(lambda user_id: own.configs.get(user_id, shared), chosen_by)
     return methods

@@ -16,7 +16,7 @@ from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import mean_loss
-from imprint.errors import ImprintError
+from imprint.errors import ImprintError, TrialFailedError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search.settings import SearchSettings
@@ -97,6 +97,22 @@ class Objective:
             return {"status": "failed", "error": f"objective value {value}: training diverged"}
         size = config.trainable_parameters(self._base.sites)
         return {"status": "ok", "objective_value": value, "trainable_parameters": size, "per_user": losses}
+
+
+def try_config(
+    base: BaseModelInUse, pilots: Sequence[Pilot], config: MemoryConfig, memory: MemorySettings, seed: int
+) -> dict[str, Any]:
+    """One config on these users: `objective_value`, `trainable_parameters`, `per_user`, `seconds`.
+
+    `TrialFailedError` where there is no objective value, which a search takes as a failed trial.
+    """
+    (outcome,) = Objective(base, memory, seed).outcomes([(pilots, config)])
+    if outcome.pop("status") != "ok":
+        raise TrialFailedError(
+            f"the config {config.model_dump_json()} has no objective value: {outcome['error']}. "
+            "Next: try another one (trial in conf/base/parameters_trial.yml)."
+        )
+    return outcome
 
 
 def read_pilots(

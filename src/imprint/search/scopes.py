@@ -1,15 +1,15 @@
 """Who is searched for: the population, each cohort, or each user (design, section 6).
 
 The population's studies always run first, on pilots: TPE, random search at the same budget, and the fixed config. In
-scope `cohort` and `user` every cohort or user then has a TPE study of their own, begun at the population's best points;
-all of these move in lockstep, and are judged on their users' own validation rows.
+scope `cohort` and `user` every cohort or user then has a TPE study of their own, begun at the population's best points.
+These are searched shard by shard: those of a shard move in lockstep, judged on their users' own validation rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -44,7 +44,7 @@ class Choice(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """What a search found: the best config of each of the population's studies, and every user's own where searched."""
+    """What the population's search found: the best config of each of its studies, and where further studies begin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,54 +52,69 @@ class SearchResult(BaseModel):
     fingerprint: str
     pilots: int
     population: dict[str, Choice]
-    groups: dict[str, list[str]] = {}
-    own: dict[str, Choice] = {}
-
-    def config_of(self, user_id: str) -> MemoryConfig:
-        """The config of a user's memory: their study's, else the population's."""
-        return (self.own.get(user_id) or self.population["tpe"]).config
+    start: tuple[MemoryConfig, ...]
 
 
-def run_search(
+class Found(NamedTuple):
+    """What further studies found: the fingerprint of their search, each one's choice, and all trials.
+
+    A study whose trials all failed made no choice: its users keep the population's config.
+    """
+
+    fingerprint: str
+    choices: dict[str, Choice]
+    trials: list[Trial]
+
+
+def search_population(
     base: BaseModelInUse,
     pilots: Sequence[Pilot],
-    groups: Mapping[str, Sequence[Pilot]],
     settings: SearchSettings,
     memory: MemorySettings,
     seed: int,
     workspace: Path,
     on_trial: OnTrial = lambda done, budget, best: None,
-) -> tuple[SearchResult, list[Trial], list[Trial]]:
-    """Run (or resume) every study of the scope; returns the result, the population's trials, and all others.
+) -> tuple[SearchResult, list[Trial]]:
+    """Run (or resume) the population's studies; returns what they found, and every trial.
 
-    `groups` are the users of each further study by its name; none in scope `population`. `on_trial(done, budget,
-    best=...)` is called after each round, with the population's best so far. Journals lie under `workspace` by the
-    fingerprint of everything the trials depend on, so a changed setting never continues another search's trials.
+    `on_trial(done, budget, best=...)` is called after each round, with TPE's best so far. Journals lie under
+    `workspace` by the fingerprint of everything the trials depend on, so a changed setting never continues another
+    search's trials.
     """
     if not pilots:
         raise NotEnoughDataError("search: no pilot users; next: set partition.pilot_users to at least 1.")
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
-    search = _Search(base, _within_layers(settings, base), memory, seed, workspace, on_trial, len(groups))
-    name, studies = search.population(pilots)
+    name, studies = _Search(base, settings, memory, seed, workspace).population(pilots, on_trial)
     trials = [trial for one in studies.values() for trial in one.trials]
-    own: dict[str, Choice] = {}
-    further: list[Trial] = []
-    if groups:
-        start = _distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start)
-        name, theirs = search.groups(groups, start, _lowest(studies["tpe"].trials))
-        further = [trial for one in theirs.values() for trial in one.trials]
-        # a group whose trials all failed keeps the population's config
-        best = {group: best_of(one.trials, settings.min_gain) for group, one in theirs.items() if _good(one.trials)}
-        own = {pilot.user_id: choice for group, choice in best.items() for pilot in groups[group]}
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
         population={key: best_of(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
-        groups={group: [pilot.user_id for pilot in members] for group, members in groups.items()},
-        own=own,
+        start=_distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start),
     )
-    return result, trials, further
+    return result, trials
+
+
+def search_groups(
+    base: BaseModelInUse,
+    groups: Mapping[str, Sequence[Pilot]],
+    population: SearchResult,
+    settings: SearchSettings,
+    memory: MemorySettings,
+    seed: int,
+    workspace: Path,
+    on_trial: OnTrial = lambda done, budget, best: None,
+) -> Found:
+    """Run (or resume) a study for each of `groups`, users by the study's name, all in lockstep.
+
+    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`.
+    """
+    search = _Search(base, settings, memory, seed, workspace)
+    name, studies = search.groups(groups, population, on_trial)
+    trials = [trial for one in studies.values() for trial in one.trials]
+    choices = {key: best_of(one.trials, settings.min_gain) for key, one in studies.items() if _good(one.trials)}
+    return Found(name, choices, trials)
 
 
 def _within_layers(settings: SearchSettings, base: BaseModelInUse) -> SearchSettings:
@@ -113,56 +128,47 @@ class _Search:
     """What all studies of a search share."""
 
     def __init__(
-        self,
-        base: BaseModelInUse,
-        settings: SearchSettings,
-        memory: MemorySettings,
-        seed: int,
-        workspace: Path,
-        on_trial: OnTrial,
-        groups: int,
+        self, base: BaseModelInUse, settings: SearchSettings, memory: MemorySettings, seed: int, workspace: Path
     ) -> None:
-        self._base, self._settings, self._memory, self._seed = base, settings, memory, seed
-        self._workspace, self._on_trial = workspace, on_trial
+        self._base, self._settings, self._memory, self._seed = base, _within_layers(settings, base), memory, seed
+        self._workspace = workspace
         self._objective = Objective(base, memory, seed)
-        self._random_trials = settings.trials if settings.random_trials is None else settings.random_trials
-        self._own_trials = settings.own_trials or settings.trials
-        self._groups_budget = self._own_trials * groups
-        self._budget = settings.trials + self._random_trials + 1 + self._groups_budget
 
-    def population(self, pilots: Sequence[Pilot]) -> tuple[str, dict[str, Searched]]:
+    def population(self, pilots: Sequence[Pilot], on_trial: OnTrial) -> tuple[str, dict[str, Searched]]:
         """TPE, random search and the fixed config on the pilots, in lockstep; the search's name and its studies."""
         name, journal = self._journal("population", pilots)
         fixed, settings = self._memory.fixed_config, self._settings
+        random_trials = settings.trials if settings.random_trials is None else settings.random_trials
         studies = {
             # Bayesian search starts where one would without it
             "tpe": Searched(self._study("tpe", journal, [fixed]), pilots, settings.trials),
-            "random": Searched(self._study("random", journal, []), pilots, self._random_trials),
+            "random": Searched(self._study("random", journal, []), pilots, random_trials),
             "fixed": Searched(FixedStudy("fixed", fixed, journal), pilots, 1),
         }
 
-        def count(done: int, _: int) -> None:
-            self._on_trial(done, self._budget, best=_lowest(studies["tpe"].trials))
+        def count(done: int, budget: int) -> None:
+            on_trial(done, budget, best=_lowest(studies["tpe"].trials))
 
         run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
         return name, studies
 
     def groups(
-        self, groups: Mapping[str, Sequence[Pilot]], start: Sequence[MemoryConfig], best: float | None
+        self, groups: Mapping[str, Sequence[Pilot]], population: SearchResult, on_trial: OnTrial
     ) -> tuple[str, dict[str, Searched]]:
-        """A TPE study a group, each begun at the configs `start`, all in lockstep; likewise."""
+        """A TPE study a group, each begun at the population's best configs, all in lockstep; likewise."""
         members = [pilot for pilots in groups.values() for pilot in pilots]
         # a group's study is another where it begins elsewhere, or with others in the group
         sizes = {group: len(pilots) for group, pilots in groups.items()}
-        begun_at = [config.model_dump(mode="json") for config in start]
+        begun_at = [config.model_dump(mode="json") for config in population.start]
         name, journal = self._journal(self._settings.scope, members, sizes, begun_at)
+        trials = own_trials(self._settings)
         studies = {
-            group: Searched(self._study(group, journal, start), pilots, self._own_trials)
+            group: Searched(self._study(group, journal, population.start), pilots, trials)
             for group, pilots in groups.items()
         }
 
-        def count(done: int, _: int) -> None:
-            self._on_trial(self._budget - self._groups_budget + done, self._budget, best=best)
+        def count(done: int, budget: int) -> None:
+            on_trial(done, budget, best=population.population["tpe"].objective_value)
 
         run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
         return name, studies
@@ -181,6 +187,11 @@ class _Search:
         sampler: Literal["tpe", "random"] = "random" if name == "random" else "tpe"
         startup = settings.startup_trials if name in ("tpe", "random") else len(first)
         return Study(name, sampler, settings.space, self._seed, journal, startup, first)
+
+
+def own_trials(settings: SearchSettings) -> int:
+    """Trials of each user's or cohort's study."""
+    return settings.own_trials or settings.trials
 
 
 def _good(trials: Sequence[Trial]) -> list[Trial]:
@@ -210,6 +221,6 @@ def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
     return Choice(study=best.study, tid=best.tid, config=config, objective_value=best.objective_value)
 
 
-def _distinct_best(trials: Sequence[Trial], count: int) -> list[MemoryConfig]:
+def _distinct_best(trials: Sequence[Trial], count: int) -> tuple[MemoryConfig, ...]:
     """The best configs, none twice."""
-    return list(dict.fromkeys(MemoryConfig(**(trial.config or {})) for trial in _ranked(trials)))[:count]
+    return tuple(dict.fromkeys(MemoryConfig(**(trial.config or {})) for trial in _ranked(trials)))[:count]

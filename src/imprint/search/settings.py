@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from imprint.errors import SettingsError
-from imprint.memory.config import MAX_EPISODES, MAX_GROUPS, RANKS, Target
+from imprint.memory.config import MAX_EPISODES, MAX_GROUPS, RANKS, MemoryConfig, Target
 
 
 class SpaceSettings(BaseModel):
@@ -89,3 +89,34 @@ class SearchSettings(BaseModel):
     )
     max_validation_rows: int | None = Field(default=32, ge=1, description="And is scored on at most this many.")
     space: SpaceSettings = SpaceSettings()
+
+
+class TrialSettings(BaseModel):
+    """One memory config as single values, which a search outside of Imprint can set one by one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ranks: dict[str, int] = Field(min_length=1, description="Rank by layer group, `group_1` the first layers.")
+    targets: tuple[Target, ...] = Field(description="Linears that carry a LoRA.")
+    alpha_ratio: float = Field(description="lora_alpha / rank.")
+    n_memories: int = Field(description="Episodes the history is cut into.")
+    learning_rate: float = Field(description="Peak learning rate of AdamW.")
+    epochs: int = Field(description="Passes over each episode's rows.")
+
+    @field_validator("ranks")
+    @classmethod
+    def _groups_in_order(cls, ranks: dict[str, int]) -> dict[str, int]:
+        named = [f"group_{number}" for number in range(1, len(ranks) + 1)]
+        if sorted(ranks) != sorted(named):
+            raise SettingsError(
+                f"trial.ranks: {sorted(ranks)} given; allowed are group_1, group_2 and so on, none left out. "
+                "Next: name a rank for each."
+            )
+        return {name: ranks[name] for name in named}
+
+    def config(self, layers: int) -> MemoryConfig:
+        """The config for a base of so many layers: with fewer layers than groups, each layer is a group of its own.
+
+        Pydantic's `ValidationError`, a `ValueError`, for one that no base could carry.
+        """
+        return MemoryConfig(**{**self.model_dump(), "ranks": tuple(self.ranks.values())[:layers]})

@@ -138,6 +138,7 @@ def test_rows_and_users_add_up(outcome: Any) -> None:
         own = [entry for entry in index if part == f"shard-{entry['shard']:05d}"]
         assert counts["users"] == len(own)
         assert counts["rows"] == sum(entry[split] for entry in own for split in SPLITS)
+        assert counts["memories"] == sum(entry["role"] in ("pilot", "reported") for entry in own)
 
 
 def test_the_tables_follow_their_schemas_a_sorted_part_for_each_shard(tmp_path: Path) -> None:

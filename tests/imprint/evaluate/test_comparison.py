@@ -17,6 +17,7 @@ from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.unpersonalised import Unpersonalised
+from imprint.provenance import fingerprint
 
 
 def test_the_best_and_memory_meet_everybody_and_everybody_meets_pooled():
@@ -66,14 +67,16 @@ def trial(study, seconds):
 
 
 def test_what_was_trained_for_a_method_and_what_was_searched():
-    store = {"seconds": {"u1": 2.0, "u2": 3.0}, "fingerprint": "s"}
+    seconds = {"u1": 2.0, "u2": 3.0}
+    stores = {f"shard-{user}": {"seconds": {user: took}, "fingerprint": f"s-{user}"} for user, took in seconds.items()}
     record = {"training_tokens": 40, "seconds": 6.0, "fingerprint": "p"}
-    memories = {name: {"store": store, "tokens": 30} for name in ("memory", "fixed_memory")}
+    memories = {name: {"stores": stores, "tokens": 30} for name in ("memory", "fixed_memory")}
     trials = [trial("tpe", 1.0), trial("random", 10.0), trial("fixed", 100.0)]
 
+    made_of = fingerprint(["s-u1", "s-u2"])
     found = trained(memories, {"persona_plug": record}, trials, [trial("user/u1", 0.5)])
 
-    assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, "s", store["seconds"])
+    assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, made_of, seconds)
     assert found["fixed_memory"].search_seconds == 0
     assert found["persona_plug"] == Training(40, 6.0, 0.0, "p", None)
 

@@ -82,7 +82,15 @@ def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeyp
     first = train(llama, histories(llama), CONFIG, 1, tmp_path)
     monkeypatch.setattr(training, "train_memory", lambda *_: pytest.fail("trained twice"))
 
-    assert train(llama, histories(llama), CONFIG, 1, tmp_path) == first
+    seen = []
+    how = MemorySettings(fixed_config=CONFIG, trainer="one_user", fleet=FleetSettings(crew=2))
+    configs = dict.fromkeys(USERS, CONFIG)
+    again = train_memories(
+        llama, histories(llama), configs, 1, how, tmp_path, CHOSEN, lambda *progress: seen.append(progress)
+    )
+
+    assert again == first
+    assert seen == [(5, 5)], "who draws a bar over several shards sees this one as done"
 
 
 @pytest.mark.parametrize("change", ["rows", "seed", "config", "users"])

@@ -9,7 +9,7 @@ from toys import in_use, invented_rows, tiny_model
 
 from imprint.base.embedded import save_model
 from imprint.data.atomic import MANIFEST, read_manifest
-from imprint.errors import CorruptMemoryError, UnfinishedStoreError, UnknownUserError
+from imprint.errors import CorruptMemoryError, StoreError, UnfinishedStoreError, UnknownUserError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.peft_format import export_peft
 from imprint.memory.store import MemoryStore, write_store
@@ -48,14 +48,26 @@ def test_a_memory_comes_back_as_it_went_in(store, memories):
                 assert torch.equal(mine.factors[site].b, factors.b)
 
 
+def test_stores_of_several_shards_are_read_as_one(memories, tmp_path):
+    for shard, some in enumerate((memories[:2], memories[2:])):
+        write_store(tmp_path / f"store-{shard}", {shard: some}, {})
+
+    store = MemoryStore(tmp_path / "store-1", tmp_path / "store-0")
+
+    assert store.user_ids == ("u1", "u2", "u3")
+    assert {user: store.load(user).user_id for user in store.user_ids} == {user: user for user in store.user_ids}
+    with pytest.raises(StoreError, match=r"u3 has memories in .*store-1 and in another"):
+        MemoryStore(tmp_path / "store-1", tmp_path / "store-0", tmp_path / "store-1")
+
+
 def test_the_pack_is_a_safetensors_file_and_the_index_counts_its_bytes(store, memories):
     from safetensors.torch import load_file
 
     tensors = load_file(store.directory / "shard-00000.safetensors")
     assert {name.split("/")[0] for name in tensors} == {"u1", "u2"}
     assert [store.bytes_of(memory.user_id) for memory in memories] == [memory.bytes for memory in memories]
-    assert store.manifest["users"] == 3
-    assert store.manifest["bytes"] == sum(memory.bytes for memory in memories)
+    assert read_manifest(store.directory)["users"] == 3
+    assert read_manifest(store.directory)["bytes"] == sum(memory.bytes for memory in memories)
 
 
 def test_the_packs_tensors_are_the_memories_factors(store, memories):

@@ -17,7 +17,7 @@ from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
 from imprint.personalizers.protocol import Question
 from imprint.personalizers.remembered import Remembered
-from imprint.personalizers.requests import CorpusTerms, Request, answer, read_requests
+from imprint.personalizers.requests import CorpusTerms, Request, answer, read_requests, users_asking
 from imprint.personalizers.unpersonalised import Unpersonalised
 
 CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=4)
@@ -99,6 +99,22 @@ def test_requests_come_by_raw_id_or_pseudonym_and_bad_ones_stop_nobody(method, l
 def test_no_requests_file_says_what_one_looks_like(tmp_path, method):
     with pytest.raises(CorpusError, match=r'respond\.requests.*"query"'):
         read_requests(tmp_path / "absent.jsonl", MemoryStore(tmp_path / "store"), (), TERMS)
+
+
+def test_who_asks_is_known_before_any_memory_is_opened(tmp_path):
+    """By pseudonym or by name, known or not; a line that is no request names nobody and stops nothing."""
+    file = tmp_path / "requests.jsonl"
+    lines = [
+        {"user": "ann", "query": "q"},
+        {"user_id": USERS[1], "query": "q"},
+        {"user": "nobody", "query": "q"},
+        {"user": "cleo"},
+    ]
+    file.write_text("\n".join(["{broken", *map(json.dumps, lines), json.dumps(lines[0])]))
+
+    assert users_asking(file, TERMS) == {USERS[0], USERS[1], known_as("nobody")}
+    with pytest.raises(CorpusError, match=r"respond\.requests"):
+        users_asking(tmp_path / "absent.jsonl", TERMS)
 
 
 def test_a_query_is_masked_as_the_corpus_was(tmp_path, method):

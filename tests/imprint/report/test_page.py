@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imprint.report.page import chosen_examples, flattened, missing, render_report, shown
+from imprint.report.page import chosen_examples, flattened, missing, render_report, shown, telling_examples
 
 Make = Callable[..., dict[str, Any]]
 HOSTILE = "</style><script>alert('mine')</script><img src=x onerror=alert(1)>"
@@ -176,6 +176,18 @@ def test_examples_are_chosen_by_rule(examples: list[dict[str, Any]]) -> None:
     assert chosen_examples(examples[::-1]) == (best, worst)
 
 
+def test_shard_by_shard_the_same_examples_are_chosen(examples: list[dict[str, Any]]) -> None:
+    """Of each shard only a few are kept, and whoever is chosen is among them."""
+    users = sorted({one["user_id"] for one in examples})
+    more = [{**one, "user_id": f"{one['user_id']}-{copy}"} for one in examples for copy in range(9)]
+    shards = [[one for one in more if int(one["user_id"][-1]) % 3 == shard] for shard in range(3)]
+    kept = [one for shard in shards for one in telling_examples(shard)]
+    assert len(users) > 3
+    assert len(kept) <= 3 * 4 * 3 < len(more)
+    assert chosen_examples(kept) == chosen_examples(more)
+    assert telling_examples([]) == []
+
+
 def test_few_examples_are_not_shown_twice(examples: list[dict[str, Any]]) -> None:
     """One example is a gain or a loss, not both."""
     best, worst = chosen_examples(examples[:1])
@@ -235,3 +247,11 @@ def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_n
     assert "best config TPE found for the population is its trial 3" in shown([tpe])
     assert "found a better one" not in shown([tpe])
     assert "Random search found a better one, its trial 5" in shown([tpe, luckier])
+
+
+def test_the_page_counts_the_further_studies_and_what_they_found(full: dict[str, Any], trial: Make) -> None:
+    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, "studies": 3, "own_users": 1}
+    page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
+    assert (
+        "In scope user, 3 further studies began at the population's best points and found a config for 1 user," in page
+    )

@@ -4,6 +4,7 @@ import pytest
 
 from imprint.memory.config import MemoryConfig
 from imprint.search.chosen import chosen_configs
+from imprint.search.own import OwnConfigs
 from imprint.search.scopes import Choice, SearchResult
 
 
@@ -14,10 +15,9 @@ def choice(study, epochs):
     return Choice(study=study, tid=epochs, config=config, objective_value=1.0)
 
 
-def result(scope, *studies, own=()):
+def result(scope, *studies):
     found = {study: choice(study, place + 1) for place, study in enumerate(studies)}
-    mine = {user: choice(f"user/{user}", 9) for user in own}
-    return SearchResult(scope=scope, fingerprint="f", pilots=1, population=found, own=mine)
+    return SearchResult(scope=scope, fingerprint="f", pilots=1, population=found, start=())
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,10 @@ def test_a_search_gives_these_methods(found, methods):
 
 
 def test_memory_is_each_users_own_config_and_a_baseline_one_for_all():
-    chosen = chosen_configs(result("user", "tpe", "random", "fixed", own=("u1",)))
+    own = OwnConfigs({"u1": choice("user/u1", 9).config}, ("g",))
+    chosen = chosen_configs(result("user", "tpe", "random", "fixed"), own)
 
     assert [chosen["memory"].config_of(user).epochs for user in ("u1", "u2")] == [9, 1]
     assert [chosen["random_memory"].config_of(user).epochs for user in ("u1", "u2")] == [2, 2]
-    assert chosen["memory"].chosen_by == {"search": "f", "scope": "user"}
+    assert chosen["memory"].chosen_by == {"search": "f", "scope": "user", "own_searches": ["g"]}
     assert chosen["fixed_memory"].chosen_by == {"search": "f", "study": "fixed", "tid": 3}

@@ -1,18 +1,20 @@
 """The objective where training may stop early: what a trial is worth, and what the search is then called."""
 
 import pytest
+from pydantic import ValidationError
 from toys import invented_rows, score_alone
 
 from imprint.base.fit import TRAINING_VERSION
 from imprint.base.loss import mean_loss
+from imprint.errors import TrialFailedError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.trainer import train_memory
 from imprint.memory.weights import remembering
 from imprint.provenance import fingerprint
-from imprint.search.objective import Objective, Pilot
-from imprint.search.scopes import run_search
-from imprint.search.settings import SearchSettings, SpaceSettings
+from imprint.search.objective import Objective, Pilot, try_config
+from imprint.search.scopes import search_population
+from imprint.search.settings import SearchSettings, SpaceSettings, TrialSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
 RESTLESS = FIXED.model_copy(update={"epochs": 30, "learning_rate": 5e-2})
@@ -46,7 +48,7 @@ def test_a_trial_stops_where_the_one_user_trainer_stops(llama, pilots):
 
 def test_the_option_is_in_the_name_of_a_search_and_without_it_the_name_is_what_it_was(llama, pilots, tmp_path):
     """Off, it is made of what it was made of before there was the option: kept trials stay good."""
-    off, on = (run_search(llama, pilots, {}, SETTINGS, one, 1, tmp_path)[0].fingerprint for one in (OFF, ON))
+    off, on = (search_population(llama, pilots, SETTINGS, one, 1, tmp_path)[0].fingerprint for one in (OFF, ON))
 
     names = {"startup_trials", "max_train_rows", "max_validation_rows", "space"}
     same = SETTINGS.model_dump(mode="json", include=names)
@@ -55,3 +57,43 @@ def test_the_option_is_in_the_name_of_a_search_and_without_it_the_name_is_what_i
     assert off == fingerprint(llama.reading, same, how, 1, rows, [], TRAINING_VERSION)
     assert on != off
     assert len(list(tmp_path.glob("search-*"))) == 2
+
+
+TRIAL = {"targets": ["down"], "alpha_ratio": 2.0, "n_memories": 1, "learning_rate": 5e-3, "epochs": 1}
+
+
+def tried(base, pilots, ranks):
+    settings = TrialSettings(ranks={f"group_{number}": rank for number, rank in enumerate(ranks, start=1)}, **TRIAL)
+    return try_config(base, pilots, settings.config(layers=3), OFF, 1)
+
+
+def test_a_config_tried_by_itself_is_worth_what_the_population_search_says(llama, pilots, tmp_path):
+    """So that a search outside of Imprint looks for the same."""
+    _, trials = search_population(llama, pilots, SETTINGS, OFF, 1, tmp_path)
+    (fixed,) = (trial for trial in trials if trial.study == "fixed")
+
+    found = tried(llama, pilots, [2, 2, 2])
+
+    assert found["objective_value"] == pytest.approx(fixed.objective_value, rel=1e-5)
+    assert found["trainable_parameters"] == fixed.trainable_parameters
+    assert found["per_user"].keys() == {"u1", "u2"}
+
+
+def test_a_base_of_fewer_layers_than_groups_takes_a_rank_a_layer_and_what_it_cannot_carry_fails(llama, pilots):
+    assert (
+        tried(llama, pilots, [0, 4, 2, 8])["trainable_parameters"]
+        == tried(llama, pilots, [0, 4, 2])["trainable_parameters"]
+    )
+    with pytest.raises(ValidationError, match="gives no layer a memory"):
+        tried(llama, pilots, [0, 0, 0, 8])
+    four_rows = [Pilot("u3", pilots[0].train[:1], pilots[0].validation)]
+    with pytest.raises(TrialFailedError, match=r"has no objective value: .*Next: try another"):
+        try_config(llama, four_rows, FIXED.model_copy(update={"n_memories": 3}), OFF, 1)
+
+
+def test_the_groups_of_a_trial_are_in_their_order_and_none_is_left_out():
+    given = {f"group_{number}": number for number in (10, 2, 1, 9, 3, 4, 5, 6, 7, 8)}
+    assert list(TrialSettings(ranks=given, **TRIAL).ranks.values()) == list(range(1, 11))
+    for wrong in ({"group_2": 1}, {"group_1": 1, "group_3": 2}, {"first": 1}):
+        with pytest.raises(ValidationError, match="none left out"):
+            TrialSettings(ranks=wrong, **TRIAL)

@@ -10,8 +10,7 @@ from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot
-from imprint.search.scopes import best_of, run_search
-from imprint.search.scoping import groups_of
+from imprint.search.scopes import best_of, search_groups, search_population
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
@@ -31,7 +30,16 @@ def pilots(llama):
 
 
 def search(base, pilots, settings, memory, seed, workspace, groups=None):
-    return run_search(base, pilots, groups or {}, settings, memory, seed, workspace)
+    """What the population's studies found and all their trials, then the same of each group's."""
+    given = settings, memory, seed, workspace
+    result, trials = search_population(base, pilots, *given)
+    found = search_groups(base, groups, result, *given) if groups else None
+    return result, trials, found
+
+
+def alone(users):
+    """Each user in a study of their own."""
+    return {f"user/{user.user_id}": [user] for user in users}
 
 
 def without_clock(trials):
@@ -192,22 +200,24 @@ def users(llama):
 def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pilots, users, tmp_path, monkeypatch):
     """One fleet a round holds every user's trial; a user's config is the best of their own study."""
     settings = in_scope("user", warm_start=2, own_trials=2)
-    groups = groups_of(llama, users, settings, 1)
+    groups = alone(users)
     rounds = []
     losses = Objective.losses
     monkeypatch.setattr(Objective, "losses", lambda self, asked: rounds.append(len(asked)) or losses(self, asked))
 
-    result, _, own = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
+    result, _, found = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
 
     assert rounds == [3, 2, 2, 4, 4]  # three trials of the population, two of each user
-    assert result.own.keys() == {user.user_id for user in users}
+    assert found.choices.keys() == groups.keys()
     for user in users:
-        mine = [trial for trial in own if trial.study == f"user/{user.user_id}" and trial.status == "ok"]
+        mine = [trial for trial in found.trials if trial.study == f"user/{user.user_id}" and trial.status == "ok"]
         assert len(mine) == 2
         assert all(trial.per_user.keys() == {user.user_id} for trial in mine)
-        assert result.own[user.user_id].objective_value == min(trial.objective_value for trial in mine)
+        best = min(trial.objective_value for trial in mine)
+        assert found.choices[f"user/{user.user_id}"].objective_value == best
         assert mine[0].config == result.population["tpe"].config.model_dump(mode="json")
-    assert result.config_of("u1") == result.population["tpe"].config  # a pilot has the population's
+    assert len(result.start) == settings.warm_start
+    assert result.start[0] == result.population["tpe"].config
 
 
 @pytest.mark.parametrize(("min_gain", "chosen"), [(0.0, 3), (0.125, 3), (0.126, 1), (5.0, 1)])
@@ -228,20 +238,20 @@ def test_a_users_study_does_not_depend_on_who_else_is_searched_for(llama, pilots
     settings = in_scope("user", trials=5, warm_start=1)
 
     def trials_of_u4(among, workspace):
-        _, _, own = search(llama, pilots, settings, MEMORY, 1, workspace, groups_of(llama, among, settings, 1))
-        return [trial for trial in own if trial.study == "user/u4"]
+        _, _, found = search(llama, pilots, settings, MEMORY, 1, workspace, alone(among))
+        return [trial for trial in found.trials if trial.study == "user/u4"]
 
-    together, alone = trials_of_u4(users, tmp_path / "all"), trials_of_u4(users[1:2], tmp_path / "one")
+    together, apart = trials_of_u4(users, tmp_path / "all"), trials_of_u4(users[1:2], tmp_path / "one")
 
-    assert [trial.config for trial in together] == [trial.config for trial in alone]
+    assert [trial.config for trial in together] == [trial.config for trial in apart]
     values = [trial.objective_value for trial in together if trial.status == "ok"]
     assert len(values) == 5
-    assert values == pytest.approx([trial.objective_value for trial in alone if trial.status == "ok"], rel=1e-5)
+    assert values == pytest.approx([trial.objective_value for trial in apart if trial.status == "ok"], rel=1e-5)
 
 
 def test_a_killed_search_of_users_goes_on_where_it_was(llama, pilots, users, tmp_path, monkeypatch):
     settings = in_scope("user")
-    groups = groups_of(llama, users, settings, 1)
+    groups = alone(users)
     whole = search(llama, pilots, settings, MEMORY, 1, tmp_path / "whole", groups)
     killed_in_round(5, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -249,37 +259,37 @@ def test_a_killed_search_of_users_goes_on_where_it_was(llama, pilots, users, tmp
     resumed = search(llama, pilots, settings, MEMORY, 1, tmp_path / "cut", groups)
 
     assert resumed[0] == whole[0]
-    assert without_clock(resumed[2]) == without_clock(whole[2])
+    assert resumed[2].choices == whole[2].choices
+    assert without_clock(resumed[2].trials) == without_clock(whole[2].trials)
 
 
 def test_a_users_study_never_goes_on_from_one_that_began_elsewhere(llama, pilots, users, tmp_path):
     """With more trials the population's best may be another config; the users' studies then begin anew there."""
-    groups = groups_of(llama, users, in_scope("user"), 1)
+    groups = alone(users)
 
     def found(trials, warm_start, workspace):
         settings = in_scope("user", trials=trials, warm_start=warm_start)
         return search(llama, pilots, settings, MEMORY, 1, workspace, groups)
 
-    alone = found(6, 1, tmp_path / "alone")
+    at_once = found(6, 1, tmp_path / "alone")
     found(1, 1, tmp_path / "grown")
     found(6, 3, tmp_path / "grown")
     grown = found(6, 1, tmp_path / "grown")
 
-    assert alone[0].population["tpe"].tid > 0  # more trials did find another config
-    assert grown[0] == alone[0]
-    assert without_clock(grown[2]) == without_clock(alone[2])
+    assert at_once[0].population["tpe"].tid > 0  # more trials did find another config
+    assert grown[0] == at_once[0]
+    assert without_clock(grown[2].trials) == without_clock(at_once[2].trials)
     assert len(list((tmp_path / "grown").rglob("population.jsonl"))) == 1
 
 
-def test_in_scope_cohort_members_share_a_study_and_its_config(llama, pilots, users, tmp_path):
-    settings = in_scope("cohort", cohorts=2)
-    groups = groups_of(llama, users, settings, 1)
+def test_members_of_a_cohort_share_a_study_and_its_config(llama, pilots, users, tmp_path):
+    groups = {"cohort/0": users[:3], "cohort/1": users[3:]}
 
-    result, _, own = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
+    _, _, found = search(llama, pilots, in_scope("cohort", cohorts=2), MEMORY, 1, tmp_path, groups)
 
-    assert sorted(user.user_id for members in groups.values() for user in members) == ["u3", "u4", "u5", "u6"]
-    assert len(groups) == 2
+    assert found.choices.keys() == groups.keys()
     for name, members in groups.items():
-        assert {result.own[user.user_id].study for user in members} == {name}
-        first = next(trial for trial in own if trial.study == name)
+        assert found.choices[name].study == name
+        first = next(trial for trial in found.trials if trial.study == name)
         assert first.per_user.keys() == {user.user_id for user in members}
+        assert first.objective_value == pytest.approx(sum(first.per_user.values()) / len(members))
