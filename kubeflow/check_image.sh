@@ -86,7 +86,8 @@ for place in ("/", "/home/imprint/project", "/opt/imprint"):
 print("HOME is", pathlib.Path.home())'
 python "no kfp, no pip, no test" 'import importlib.util as u
 there = [name for name in ("kfp", "kfp_server_api", "kubernetes", "pip", "pytest", "hatchling") if u.find_spec(name)]
-raise SystemExit(f"{there} can be imported") if there else print("none of them")'
+print(f"{there} can be imported" if there else "none of them")
+raise SystemExit(bool(there))'
 python "no credential, no history, no data" 'import pathlib
 project = pathlib.Path("/home/imprint/project")
 found = [str(p) for p in project.rglob("*") if ".git" in p.parts or p.suffix in (".key", ".env") or "local" in p.parts]
