@@ -97,25 +97,35 @@ def test_a_table_is_saved_to_a_bucket_from_memory_or_from_the_spool(bucket):
     assert not Table(filepath=f"{bucket}/other").exists()
 
 
-def run_in_pods(plan, root, run_id):
-    """Every step in a pod of its own: what is not in the bucket is lost between them."""
+def run_in_pods(plan, root, run_id, handed):
+    """Every task in a pod of its own, as a cluster would: what is not in the bucket is lost between them.
+
+    `handed` is a folder for the lists that steps hand over for later loops.
+    """
     params = yaml.safe_load((ROOT / "conf/test/parameters.yml").read_text())
     for block, changes in SMALLER.items():
         for key, value in changes.items():
             params[block][key] = {**params[block].get(key, {}), **value} if isinstance(value, dict) else value
     params |= {"data_root": root, "run_id": run_id}
     for one in plan.steps:
-        another_pod()
         flags = [*plan.flags(one), "--env", "cluster", "--project", str(ROOT), "--params", json.dumps(params)]
-        assert step.main(flags) == step.DONE, one.name
+        if one.lists:
+            flags += ["--list", one.lists, str(handed / one.lists)]
+        items = [[]]
+        if one.loop:
+            names = json.loads((handed / one.loop.over).read_text())
+            items = [["--item", one.loop.settings.parameter, name] for name in names]
+        for item in items:
+            another_pod()
+            assert step.main([*flags, *item]) == step.DONE, one.name
 
 
 @pytest.mark.slow
 def test_pods_on_a_bucket_write_what_a_disk_holds_and_tell_no_secret(bucket, tmp_path, capfd, caplog):
     caplog.set_level("DEBUG", logger="imprint")
     plan = read_project(ROOT, "cluster").plan()
-    run_in_pods(plan, bucket, "first")
-    run_in_pods(plan, str(tmp_path / "data"), "first")
+    run_in_pods(plan, bucket, "first", tmp_path)
+    run_in_pods(plan, str(tmp_path / "data"), "first", tmp_path)
 
     at_home = json.loads((tmp_path / "data/08_reporting/first/metrics.json").read_text())
     made = objects(bucket)
