@@ -87,6 +87,18 @@ def values_of(rows: Iterable[Decided], answers: Mapping[str, Answers], free: boo
     return {method: dict(metrics) for method, metrics in found.items()}, counts
 
 
+def merge_counts(parts: Iterable[Counts]) -> Counts:
+    """The counts of different users in one."""
+    merged: Counts = {}
+    for part in parts:
+        for method, metrics in part.items():
+            mine = merged.setdefault(method, {})
+            for metric, counts in metrics.items():
+                before = mine[metric].users if metric in mine else {}
+                mine[metric] = LabelCounts({**before, **counts.users}, counts.weights)
+    return merged
+
+
 def macro_f1(counts: NDArray[Any], weights: NDArray[np.float64]) -> float:
     """Weighted mean of the labels' F1 = 2 right / (2 right + wrongly given + missed), 0 where that is 0 / 0."""
     import numpy as np

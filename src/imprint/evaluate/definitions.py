@@ -132,7 +132,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "fact_absence",
             "Share of test questions about a fact that the user never gave, for which the generated response holds no "
-            "value that any reported user gave for that fact.",
+            "value that any user's training rows have for that fact.",
             True,
             "1",
             "0 to 1",

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from imprint.base.examples import Interaction
 from imprint.evaluate.per_user import PerUser
 
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
-def facts(responses: Iterable[Mapping[str, Any]], rows: Iterable[Interaction]) -> PerUser:
+
+def facts(
+    responses: Iterable[Mapping[str, Any]], rows: Iterable[Interaction], values: Mapping[str, Collection[str]]
+) -> PerUser:
     """`fact_presence` and `fact_absence` of each user and method, where a response was to such a question.
 
-    `rows` are the reported users' training and test rows.
+    `rows` are the test rows that were asked, `values` those of `values_given`.
     """
     about = {row.record_id: dict(row.attributes) for row in rows}
-    values: dict[str, set[str]] = defaultdict(set)
-    for attributes in about.values():
-        if attributes.get("value"):
-            values[attributes.get("fact", "")].add(attributes["value"])
     kept: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for row in responses:
         attributes = about.get(row["record_id"], {})
@@ -32,12 +33,29 @@ def facts(responses: Iterable[Mapping[str, Any]], rows: Iterable[Interaction]) -
         if attributes.get("kind") == "fact":
             kept[*place, "fact_presence"].append(holds(row["response"], attributes["value"]))
         elif attributes.get("kind") == "absent":
-            known = values[attributes["fact"]]
+            known = values.get(attributes["fact"], ())
             kept[*place, "fact_absence"].append(not any(holds(row["response"], value) for value in known))
     found: PerUser = defaultdict(lambda: defaultdict(dict))
     for (method, user_id, metric), held in kept.items():
         found[method][metric][user_id] = sum(held) / len(held)
     return {method: dict(metrics) for method, metrics in found.items()}
+
+
+def values_given(table: pads.Dataset, rows: Iterable[Interaction]) -> dict[str, set[str]]:
+    """The values that training rows of all users have of each fact; `rows` say whether anybody asks for one.
+
+    The whole table is read only where somebody does.
+    """
+    import pyarrow.compute as pc
+
+    values: dict[str, set[str]] = defaultdict(set)
+    if any(dict(row.attributes).get("kind") == "absent" for row in rows):
+        for batch in table.scanner(columns=["attributes"], filter=pc.field("split") == "train").to_batches():
+            for pairs in batch.column(0).to_pylist():
+                attributes = dict(pairs or ())
+                if attributes.get("value"):
+                    values[attributes.get("fact", "")].add(attributes["value"])
+    return values
 
 
 def holds(text: str, value: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.evaluate.baselines import baselines
 from imprint.evaluate.choices import Choosing, choosing_of
 from imprint.evaluate.decisions import Counts, chosen, generated, values_of
-from imprint.evaluate.facts import facts
+from imprint.evaluate.facts import facts, values_given
 from imprint.evaluate.per_user import PerUser, answers, losses, merge
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import intervals
@@ -26,13 +26,17 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Gathered:
-    """Records of a run with those of the baselines, and reported users' training rows, by which they are read."""
+    """Records of a run with those of the baselines, and what they are read by.
+
+    `histories` are reported users' training rows, `tested` their test rows, `given` the values of facts.
+    """
 
     scores: Sequence[Record]
     responses: Sequence[Record]
     histories: Mapping[str, Sequence[Interaction]]
     choosing: Choosing
-    known: Sequence[Interaction]
+    tested: Sequence[Interaction]
+    given: Mapping[str, Collection[str]]
 
     def values(self, task: str | None = None) -> tuple[PerUser, Counts]:
         """Values of users and label counts, over the rows of one task or of all."""
@@ -41,7 +45,7 @@ class Gathered:
         weighed, counts = values_of(chosen(scores), self._answers(task))
         free, of_free = values_of(generated(responses), self._answers(task), free=True)
         written = answers(responses, self.histories)
-        parts = [losses(scores), written, wins(responses), facts(responses, self.known), weighed, free]
+        parts = [losses(scores), written, wins(responses), facts(responses, self.tested, self.given), weighed, free]
         both = {name: {**counts.get(name, {}), **of_free.get(name, {})} for name in {**counts, **of_free}}
         return merge(parts), both
 
@@ -75,10 +79,13 @@ def gathered(
     settings: EvaluateSettings,
     seed: int,
 ) -> Gathered:
-    """A run's records, and the baselines' where its tasks have such; `table` and `index` are of all users."""
+    """A run's records, and the baselines' where its tasks have such.
+
+    `table` has all users; `index` may be a shard's, which then has the values of its own users as the whole run would.
+    """
     reported = users_of(index, "reported")
     histories, tested = read_histories(table, reported, "train"), read_histories(table, reported, "test")
     choosing = choosing_of(table, index, settings)
     more = baselines(table, histories, tested, scores, choosing, seed)
-    known = [*all_rows(histories), *all_rows(tested)]
-    return Gathered([*scores, *more], responses, histories, choosing, known)
+    asked = all_rows(tested)
+    return Gathered([*scores, *more], responses, histories, choosing, asked, values_given(table, asked))

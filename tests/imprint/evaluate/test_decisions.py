@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imprint.base.answers import Answers
-from imprint.evaluate.decisions import Decided, chosen, distance, generated, macro_f1, values_of
+from imprint.evaluate.decisions import Decided, chosen, distance, generated, macro_f1, merge_counts, values_of
 from imprint.evaluate.statistics import bootstrap_macro_f1, summarise
 
 STARS = ("1", "2", "3", "4", "5")
@@ -91,6 +91,18 @@ def test_labels_that_nobody_has_count_as_nothing_and_tasks_count_alike():
     _, counts = values_of(rows, ANSWERS)
     assert counts["base"]["macro_f1"].weights.tolist() == pytest.approx([1 / 10] * 5 + [1 / 6] * 3)
     assert bootstrap_macro_f1(counts["base"]["macro_f1"], 1, 10).mean == pytest.approx((2 / 5 + 1 / 3) / 2)
+
+
+def test_counts_of_shards_are_counts_of_all():
+    rows = [decided(f"u{place}", "5", str(1 + place % 5), method=name) for place in range(6) for name in ("a", "b")]
+    whole = values_of(rows, ANSWERS)[1]
+    parts = merge_counts(
+        values_of([row for row in rows if (row.user_id < "u3") == early], ANSWERS)[1] for early in (True, False)
+    )
+    for method in ("a", "b"):
+        one, all_at_once = parts[method]["macro_f1"], whole[method]["macro_f1"]
+        assert bootstrap_macro_f1(one, 1, 50) == bootstrap_macro_f1(all_at_once, 1, 50)
+        assert one.users.keys() == {f"u{place}" for place in range(6)}
 
 
 def test_an_interval_of_macro_f1_is_over_users_and_the_same_twice():

@@ -1,13 +1,15 @@
 """Facts that users gave are there, and those they never gave are not made up."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from partitioned import table_of
 
 from imprint.base.examples import Interaction
 from imprint.corpora import CorpusSettings
 from imprint.corpora.fabricate import Fabricated
-from imprint.evaluate.facts import facts, holds
+from imprint.evaluate.facts import facts, holds, values_given
 
 
 def row(number, kind, fact, value="", user="u1"):
@@ -41,13 +43,26 @@ def test_presence_is_of_facts_given_and_absence_of_values_never_given():
             said(0, "no idea", method="base"),
         ],
         ROWS,
+        {"pet": {"Momo"}, "bus": {"7"}},
     )
 
     assert found == {
         "memory": {"fact_presence": {"u1": 0.5}, "fact_absence": {"u2": 0.0, "u1": 1.0}},
         "base": {"fact_presence": {"u1": 0.0}},
     }
-    assert facts([said(9, "unknown record")], ROWS) == {}
+    assert facts([said(9, "unknown record")], ROWS, {}) == {}
+
+
+def test_values_are_those_of_everybodys_training_rows_where_somebody_asks(tmp_path):
+    trained = [
+        (replace(row, user_id=user, record_id=f"{user}-{row.record_id}"), split)
+        for user, split in (("u1", "train"), ("u2", "test"), ("stranger", "train"))
+        for row in (ROWS[0], replace(ROWS[1], attributes=(("fact", "bus"), ("value", user))))
+    ]
+    table = table_of(trained, tmp_path)
+
+    assert values_given(table, ROWS) == {"pet": {"Momo"}, "bus": {"u1", "stranger"}}
+    assert values_given(table, ROWS[:2]) == {}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +90,11 @@ def test_the_fabricated_corpus_knows_its_facts():
         )
         for one in raw
     ]
-    found = facts([{**said(0, one.response, one.user_id), "record_id": one.record_id} for one in rows], rows)
+    values = {}
+    for one in rows:
+        attributes = dict(one.attributes)
+        values.setdefault(attributes["fact"], set()).update({attributes["value"]} - {""})
+    found = facts([{**said(0, one.response, one.user_id), "record_id": one.record_id} for one in rows], rows, values)
 
     assert set(found["memory"]["fact_presence"].values()) == {1.0}
     assert set(found["memory"]["fact_absence"].values()) == {1.0}
