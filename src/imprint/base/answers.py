@@ -128,8 +128,7 @@ def likelihoods(
     """Log-likelihood of every answer after every prompt, [prompts, answers], fp32; prompts are counted slot by slot.
 
     `floors`, one a prompt: an answer that is less likely than it need not be known and may be -inf; all others are
-    exact. `prompts` of several slots stay side by side in every pass, as `memory.stack` wants them; of one slot, as
-    many rows as fit are tried at a time.
+    exact. `prompts` of several slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
     """
     device = next(model.parameters()).device
     tree, reached = tree.to(device), _Reached(model, prompts, beside)
@@ -201,9 +200,8 @@ class _Reached:
         return output.last_hidden_state[back, -1], _rows_of(output.past_key_values, back)
 
     def in_passes(self, front: _Front) -> Iterator[_Front]:
-        """The rows of a front, as many together as one pass takes; those of several slots are never parted."""
-        step = ROWS if self._slots == 1 else max(1, len(front.node))
-        return (front.take(slice(start, start + step)) for start in range(0, len(front.node), step))
+        """The rows of a front, as many together as one pass takes."""
+        return (front.take(slice(start, start + ROWS)) for start in range(0, len(front.node), ROWS))
 
     def _in_slots(self, owner: Tensor) -> tuple[Places, Places]:
         """Rows slot after slot, as many in each, and where each row went; `owner` never falls."""

@@ -9,6 +9,7 @@ from toys import score_alone
 from imprint.base import answers as module
 from imprint.base.answers import Answers, AnswerTree, likelihoods
 from imprint.base.examples import Interaction
+from imprint.memory.serve import decode
 
 TEXTS = ("apple", "apple river", "apple river stone", "apple stone", "cloud", "green quiet table", "quiet")
 QUERIES = ("window music", "", "paper silver garden engine letter winter")
@@ -32,9 +33,11 @@ def test_each_answer_is_as_likely_as_it_is_alone(base):
     torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("passes", [256, 2])
 @pytest.mark.parametrize("slots", [[1, 1, 1], [2, 1], [1, 2]])
-def test_prompts_of_several_slots_stay_side_by_side(llama, slots):
+def test_prompts_of_several_slots_stay_side_by_side(llama, slots, passes, monkeypatch):
     """Slots of unlike numbers of rows are filled up, and what fills them is left behind."""
+    monkeypatch.setattr(module, "ROWS", passes)
     asked, rows = prompts(llama), []
     for count in slots:
         rows.append([asked.pop(0) for _ in range(count)])
@@ -76,6 +79,18 @@ def test_a_branch_below_the_floor_is_not_read(llama):
     handle.remove()
 
     assert sum(passes) == int((tree.children > 0).sum())
+
+
+def test_what_is_just_above_the_floor_is_found(llama):
+    """A sure model: after its own first token an answer costs almost nothing more, so the floor is met at each node."""
+    llama.model.get_output_embeddings().weight.mul_(400)
+    path = tuple(decode(llama, [None], [prompts(llama)[:1]], 3)[0])
+    tree = AnswerTree([path, (*path[:-1], 9), (9, 9, 9)])
+    (exact,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])
+
+    assert exact[0] > -1
+    (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [exact[0].item() - 1e-3])
+    assert found[0] == exact[0]
 
 
 def test_answers_share_nodes_and_those_made_equal_share_their_end():
