@@ -109,19 +109,14 @@ def macro_f1(counts: NDArray[Any], weights: NDArray[np.float64]) -> float:
 
 
 def distance(answer: str, gold: str, scale: Sequence[str]) -> float:
-    """How far a rating is from the right one.
-
-    What is no number counts as the end of the scale that is farther from the right one, and the upper end from the
-    middle.
-    """
+    """How far a rating is from the right one. What is no number is as far as the farther end of the scale."""
     right = float(gold)
-    low, high = float(scale[0]), float(scale[-1])
     try:
         given = float(answer)
     except ValueError:
         given = math.nan
     if not math.isfinite(given):
-        given = low if right - low > high - right else high
+        return max(right - float(scale[0]), float(scale[-1]) - right)
     return abs(given - right)
 
 

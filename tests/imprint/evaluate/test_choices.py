@@ -23,7 +23,7 @@ INDEX = [{"user_id": user, "role": "reported"} for user in USERS]
 
 ROWS = [
     *history("ann", "next_item", ITEMS[:2], "train"),
-    *history("ann", "next_item", [ITEMS[2], ITEMS[0]], first=2),
+    *history("ann", "next_item", [ITEMS[2], ITEMS[0], ITEMS[4]], first=2),
     *history("bob", "next_item", [ITEMS[3], ITEMS[3], ITEMS[4]], "train"),
     *history("bob", "next_item", [f" {ITEMS[3]} "], first=3),
 ]
@@ -65,11 +65,14 @@ def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_spl
 def test_items_seen_before_the_question_are_candidates_unless_removed(tmp_path):
     *_, tested, kept = items(tmp_path)
     *_, removed = items(tmp_path, seen_items="removed")
-    first, second = tested["ann"]
+    first, second, _ = tested["ann"]
 
     assert kept.barred(first) == kept.barred(second) == []
     assert sorted(removed.barred(first)) == [0, 1]
-    assert sorted(removed.barred(second)) == [1, 2]  # ITEMS[0] is the right one; ITEMS[2] came between
+    assert sorted(removed.barred(second)) == [
+        1,
+        2,
+    ]  # ITEMS[0] is the right one, ITEMS[2] came between, and ITEMS[4] later
     assert removed.barred(tested["bob"][0]) == [4]
 
 
@@ -132,11 +135,11 @@ def test_popularity_ranks_by_training_rows_of_everybody(tmp_path):
 
     assert found.keys() == {"random", "popularity"}
     # in training: apple river 1, apple stone 1, cloud 0, green quiet table 2, music 1
-    assert [row["rank"] for row in found["popularity"]] == [5, 3, 1]
+    assert [row["rank"] for row in found["popularity"]] == [5, 3, 3, 1]
     assert all(1 <= row["rank"] <= len(ITEMS) for row in found["random"])
     *_, removed = items(tmp_path, seen_items="removed")
     without = by_method(baselines(table, trained, tested, scored(tested), removed, 1))
-    assert [row["rank"] for row in without["popularity"]] == [3, 2.5, 1]
+    assert [row["rank"] for row in without["popularity"]] == [3, 2.5, 2, 1]
     assert all(row["nats"] is None and row["chosen"] is None for row in found["random"])
 
 

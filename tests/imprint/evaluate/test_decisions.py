@@ -22,7 +22,7 @@ def decided(user, gold, answer, task="rating", rank=None, method="base"):
     [
         ("4", "5", 1),
         ("n/a", "4", 3),  # the published vector: gold 4 and no number give 1
-        ("n/a", "3", 2),  # and from the middle the upper end
+        ("n/a", "3", 2),
         ("n/a", "2", 3),
         ("", "1", 4),
         ("4.0", "4", 0),

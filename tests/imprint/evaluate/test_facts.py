@@ -37,7 +37,7 @@ def test_presence_is_of_facts_given_and_absence_of_values_never_given():
             said(0, "oh, MOMO of course"),
             said(1, "the 17, I think"),
             said(2, "it is momo!", user="u2"),
-            said(3, "I never said"),
+            said(3, "I never said, ask Momo"),
             said(4, "hello"),
             said(5, "hello"),
             said(0, "no idea", method="base"),
