@@ -82,7 +82,7 @@ def test_answers_are_scored_by_user_and_method():
         {**record, "method": "base", "response": "no"},
     ]
 
-    label = {**record, "record_id": "r2", "task": "rating", "method": "base", "response": "4", "reference": "5"}
+    label = {**record, "record_id": "r2", "task": "rating", "method": "base", "response": "5", "reference": "5"}
 
     found = answers(
         [*rows, label], {"u1": [Interaction("u1", "r0", "", "green tea"), Interaction("u1", "r", "", "no")]}
