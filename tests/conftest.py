@@ -15,7 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from buckets import another_pod, serving
-from toys import WORDS, in_use, invented_rows, tiny_model
+from toys import TEXTS, base_of, in_use, tiny_model
 
 from imprint.base.embedded import save_model, train_tokenizer
 from imprint.base.load import BaseModelInUse
@@ -24,13 +24,13 @@ from imprint.base.load import BaseModelInUse
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE of the embedded kind."""
-    return train_tokenizer([row.query for row in invented_rows("everybody", 200)] + WORDS, 400)
+    return train_tokenizer(TEXTS, 400)
 
 
 @pytest.fixture(params=["llama", "gpt2"])
 def base(request, tokenizer) -> BaseModelInUse:
-    """One base model of each family."""
-    return in_use(tiny_model(request.param, tokenizer), tokenizer)
+    """One base model of each of two families; `families.every_family` gives a test all of them."""
+    return base_of(request.param, tokenizer)
 
 
 @pytest.fixture

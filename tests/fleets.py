@@ -3,7 +3,8 @@
 from contextlib import contextmanager
 
 import torch
-from toys import SMALL_SHAPE, invented_rows
+from families import Shape, config_of, model_of
+from toys import invented_rows
 
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet, Job
@@ -35,15 +36,17 @@ MIXED = [
     ("u6", 12, config((0, 0, 2), ("up", "down"), 8.0, 2, 1e-3, 1)),
 ]
 
-SHAPE = {
-    **SMALL_SHAPE,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.1,
-    "sliding_window": 5,
-    "use_sliding_window": True,
-    "max_window_layers": 1,
+WINDOWED = {
+    "mistral": {"sliding_window": 5},
+    "qwen2": {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 1},
+    "qwen3": {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 1},
 }
-"""A small model of any family of the LLaMA kind, with a sliding window where the family has one."""
+
+
+def windowed_model(family, vocabulary, layers=2):
+    """A small model of a family, with a sliding window where the family has one."""
+    shape = Shape(layers=layers)
+    return model_of(config_of(family, vocabulary, shape, loudness=0.1, **WINDOWED.get(family, {})), seed=1)
 
 
 def job(base, user_id, rows, its_config, validation=()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from families import SPECIAL, Shape, config_of, model_of, tokenizer_from
+
 from imprint.base.examples import Encoder, Interaction, collate
 from imprint.base.load import BaseModelInUse, record_of
 from imprint.base.loss import RowLoss, nats_per_row
@@ -28,20 +30,6 @@ WORDS = [
 ]
 
 
-SMALL_SHAPE = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-"""What `AutoConfig.for_model` of a LLaMA-like family needs for a model of two layers."""
-
-
 def invented_rows(user_id: str, count: int, seed: int = 0, first: int = 0) -> list[Interaction]:
     """Interactions of made-up words, `first` the place of the first; a user's responses favour words of their own."""
     draw = random.Random(f"{user_id}/{seed}")
@@ -58,38 +46,27 @@ def invented_rows(user_id: str, count: int, seed: int = 0, first: int = 0) -> li
     ]
 
 
-def tiny_model(family: str, tokenizer, seed: int = 0):
-    """A randomly initialised model of the real class: three layers, width 32."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+TEXTS = (*(row.query for row in invented_rows("everybody", 200)), *WORDS)
+"""What small tokenizers are trained on."""
 
-    torch.manual_seed(seed)
-    if family == "llama":
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        model = LlamaForCausalLM(config)
-    else:
-        config = GPT2Config(
-            vocab_size=len(tokenizer),
-            n_embd=32,
-            n_layer=3,
-            n_head=4,
-            n_positions=128,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        model = GPT2LMHeadModel(config)
-    return model.eval().requires_grad_(False)
+
+def tiny_model(family: str, tokenizer, seed: int = 0, **changes):
+    """A randomly initialised model of the real class: three layers, width 32."""
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    shape = Shape(width=32, inner=48, layers=3, heads=4, positions=128)
+    return model_of(config_of(family, len(tokenizer), shape, **special, **changes), seed)
+
+
+def tokenizer_of(family: str, embedded):
+    """A tokenizer with the special tokens that the family's real ones have; else the embedded one."""
+    kind = family.partition("-")[0]
+    return tokenizer_from(kind, TEXTS) if kind in SPECIAL else embedded
+
+
+def base_of(family: str, embedded, seed: int = 0, **changes) -> BaseModelInUse:
+    """A small base of a family, with its own kind of tokenizer."""
+    tokenizer = tokenizer_of(family, embedded)
+    return in_use(tiny_model(family, tokenizer, seed, **changes), tokenizer)
 
 
 def in_use(model, tokenizer, path: str = "in memory") -> BaseModelInUse:

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from imprint.base.encoder_decoder import start_of
 from imprint.base.examples import Encoder, Interaction
+from imprint.base.families import first_position, is_encoder_decoder, logits_of, reader_of
 
 ROWS = 256
 """Rows in one pass."""
@@ -147,8 +149,7 @@ def likelihoods(
 
 def _ahead(model: nn.Module, front: _Front, hidden: Tensor, tree: AnswerTree, cache: Any) -> _Front:
     """All children of a front's nodes; `hidden` [rows, width] is what the model says after each."""
-    logits = model.get_output_embeddings()(hidden)  # type: ignore[operator]
-    logs = torch.log_softmax(logits.float(), dim=-1)
+    logs = torch.log_softmax(logits_of(model, hidden).float(), dim=-1)
     many = tree.children[front.node]
     row = torch.repeat_interleave(torch.arange(len(many), device=many.device), many)
     within = torch.arange(len(row), device=many.device) - (many.cumsum(0) - many)[row]
@@ -161,7 +162,8 @@ class _Reached:
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[tuple[int, ...]]], beside: Beside) -> None:
         self._beside = beside
-        self._backbone: Any = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
+        self._model, self._first_position = model, first_position(model)
+        self._encoded: Any = None
         self._prompts = [prompt for slot in prompts for prompt in slot]
         device = next(model.parameters()).device
         slot_of = [number for number, slot in enumerate(prompts) for _ in slot]
@@ -189,15 +191,34 @@ class _Reached:
         places = torch.arange(before + ids.shape[1], device=owner.device)
         padding = self._padding[owner]
         with self._beside(owner.tolist(), cache is None):
-            output = self._backbone(
-                input_ids=ids,
-                attention_mask=(places >= padding).long(),
-                position_ids=(places[before:] - padding).clamp_(min=0),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            if is_encoder_decoder(self._model):
+                output = self._answered(owner, ids, cache, back)
+            else:
+                output = reader_of(self._model)(
+                    input_ids=ids,
+                    attention_mask=(places >= padding).long(),
+                    position_ids=(places[before:] - padding).clamp_(min=0) + self._first_position,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
         # rows that only fill a slot are left behind: children are of real rows
         return output.last_hidden_state[back, -1], _rows_of(output.past_key_values, back)
+
+    def _answered(self, owner: Tensor, ids: Tensor, cache: Any, back: Places) -> Any:
+        """What a decoder says, its encoder having read the prompts; the first token of an answer follows its start."""
+        real = (torch.arange(self._width, device=owner.device) >= self._padding[owner]).long()
+        if cache is None:
+            encoded = reader_of(self._model)(input_ids=ids, attention_mask=real).last_hidden_state
+            self._encoded, ids = encoded[back], torch.full_like(ids[:, :1], start_of(self._model))
+        else:
+            encoded = self._encoded[owner]
+        return self._model.get_submodule("decoder")(
+            input_ids=ids,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=real,
+            past_key_values=cache,
+            use_cache=True,
+        )
 
     def in_passes(self, front: _Front) -> Iterator[_Front]:
         """The rows of a front, as many together as one pass takes."""
@@ -219,6 +240,9 @@ class _Reached:
 
 def _rows_of(cache: Any, rows: Places) -> Any:
     """These rows of a cache, and the cache left as it is."""
+    if hasattr(cache, "cross_attention_cache"):  # a decoder's own, and what it read of the encoder
+        both = (_rows_of(one, rows) for one in (cache.self_attention_cache, cache.cross_attention_cache))
+        return type(cache)(*both)
     taken = copy(cache)
     taken.layers = [copy(layer) for layer in cache.layers]
     taken.batch_select_indices(rows)

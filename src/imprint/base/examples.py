@@ -108,11 +108,13 @@ class Encoder:
 class Batch:
     """Padded rows and the places where the model predicts a response token.
 
-    `input_ids` is [rows, width], padded on the right (a causal model cannot see it). `owner`, `position` and `label`,
-    each [response tokens], say: at `position` of row `owner` the next token is `label`.
+    `input_ids` is [rows, width], padded on the right (a causal model cannot see it); responses begin at `starts`,
+    [rows]. `owner`, `position` and `label`, each [response tokens], say: at `position` of row `owner` the next token is
+    `label`.
     """
 
     input_ids: torch.Tensor
+    starts: torch.Tensor
     owner: torch.Tensor
     position: torch.Tensor
     label: torch.Tensor
@@ -134,5 +136,5 @@ def collate(examples: Sequence[Example | None], padding: int = 0, device: Any = 
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = [i for one in examples if one is not None for i in one.input_ids]
     places = np.arange(ids.shape[1])
     owner, place = np.nonzero((places >= starts[:, None]) & (places < lengths[:, None]))
-    tensors = (torch.from_numpy(array) for array in (ids, owner, place - 1, ids[owner, place]))
+    tensors = (torch.from_numpy(array) for array in (ids, starts, owner, place - 1, ids[owner, place]))
     return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.utils.checkpoint import checkpoint
+
+TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+"""Runs a function and keeps its inputs alone; it runs again in the backward pass. Nothing here draws random numbers."""
 
 
 class _RMSNorm(Function):

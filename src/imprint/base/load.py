@@ -17,7 +17,7 @@ from imprint.base.examples import Encoder, Interaction
 from imprint.base.fit import TRAINING_VERSION
 from imprint.base.placement import cast, device_for, dtype_for
 from imprint.base.settings import BaseSettings
-from imprint.base.sites import Site, family_of, sites_of
+from imprint.base.sites import Site, family_of, layers_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
 from imprint.errors import BaseModelError
 from imprint.provenance import fingerprint, fingerprint_of_rows
@@ -116,12 +116,11 @@ def keep(model: nn.Module, tokenizer: Any, directory: Path, extra: Mapping[str, 
 
 def record_of(model: nn.Module, tokenizer: Any, path: str) -> BaseRecord:
     """The record of a model in memory."""
-    layers = len(model.get_submodule(family_of(model).layers))  # type: ignore[arg-type]
     return BaseRecord(
         path=path,
         fingerprint=fingerprint_of_model(model, tokenizer),
         family=str(model.config.model_type),  # type: ignore[union-attr]
-        layers=layers,
+        layers=len(layers_of(model)),
         parameters=sum(weight.numel() for weight in model.parameters()),
     )
 
@@ -147,24 +146,31 @@ def fingerprint_of_model(model: nn.Module, tokenizer: Any) -> str:
 
 
 def load_pretrained(path: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Any Hugging Face causal LM and its tokenizer, from a folder, a URL or a hub id. No remote code is ever run."""
+    """A Hugging Face model that writes text, and its tokenizer, from a folder, a URL or a hub id. No remote code runs.
+
+    RoBERTa is loaded as a decoder, in which no token sees a later one.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
     place = str(fetch(at(path)))
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it would draw over ours
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        if config.model_type == "roberta":
+            config.is_decoder = True
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(
+            place, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BaseModelError(
-            f"base.path: {path!r} cannot be loaded as a Hugging Face causal LM with safetensors weights and tokenizer "
-            f"({str(error).splitlines()[0]}). Next: give a folder that save_pretrained wrote, or a hub id this machine "
-            "can reach; null trains the embedded default."
+            f"base.path: {path!r} cannot be loaded as a Hugging Face language model, causal or encoder-decoder, with "
+            f"safetensors weights and tokenizer ({str(error).splitlines()[0]}). Next: give a folder that "
+            "save_pretrained wrote, or a hub id this machine can reach; null trains the embedded default."
         ) from error
     finally:
         if bar:

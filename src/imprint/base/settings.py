@@ -47,7 +47,8 @@ class BaseSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     path: str | None = Field(
-        default=None, description="Folder or hub id of any Hugging Face causal LM; null trains the embedded default."
+        default=None,
+        description="Folder or hub id of a Hugging Face model of a mapped family; null trains the embedded default.",
     )
     device: Device = Field(default="auto", description="Where the base computes; auto: on CUDA where there is one.")
     dtype: Dtype = Field(

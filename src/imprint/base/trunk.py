@@ -4,27 +4,52 @@
                             └ `inputs_of(rows, s)`, kept ┘ └ `hidden(rows, s, kept)` ┘
 
 Half 2n is layer n's attention, half 2n + 1 its feed-forward. It works on packed rows and on the model's own modules, so
-it holds for every family in `sites.FAMILIES`; those that do not come apart (`halves`) are entered at whole layers.
+it holds for every causal family in `sites.FAMILIES`; those that do not come apart (`halves`) are entered at whole
+layers. Encoder-decoder models have a trunk of their own (`encoder_decoder`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from imprint.base.fused import replaced
+from imprint.base.encoder_decoder import EncoderDecoder
+from imprint.base.examples import Example
+from imprint.base.families import first_position, is_encoder_decoder
+from imprint.base.fused import TWICE, replaced
 from imprint.base.halves import in_halves, run_half
-from imprint.base.packing import Packed, packed_attention
+from imprint.base.packing import Packed, pack, packed_attention
 from imprint.base.sites import family_of
 
-TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-"""Runs a function and keeps its inputs alone; it runs again in the backward pass. Nothing here draws random numbers."""
+
+class Layers(Protocol):
+    """How rows of many users go through a model: packed through a `Trunk`, or padded through an `EncoderDecoder`."""
+
+    def rows(self, slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Any:
+        """The rows of each slot as one batch, with the `owner`, `row` and `label` of every response token."""
+        ...
+
+    def entrance(self, half: int) -> int:
+        """The highest half, not above this one, at which the model can be entered."""
+        ...
+
+    def at_labels(self, rows: Any, start: int = 0, inputs: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """Hidden states that the labels are read from, [response tokens, hidden]."""
+        ...
+
+    def hidden(self, rows: Any) -> Tensor:
+        """Hidden states after the last layer's norm, [tokens, hidden]."""
+        ...
+
+
+def layers_for(model: nn.Module) -> Layers:
+    """The way through a loaded model of a mapped family."""
+    return EncoderDecoder(model) if is_encoder_decoder(model) else Trunk(model)
 
 
 class _LayerReached(Exception):  # noqa: N818 (no error: how a forward pass is left)
@@ -38,10 +63,15 @@ class Trunk:
         """A trunk of a loaded model of a mapped family."""
         self._model = model
         self._backbone: Any = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
-        path, self._name = family_of(model).layers.rsplit(".", 1)
+        path, self._name = family_of(model).stacks[0].layers.rsplit(".", 1)
         self._parent = model.get_submodule(path)
         self._layers: Any = getattr(self._parent, self._name)
         self._in_halves = in_halves(model)
+        self._first_position = first_position(model)
+
+    def rows(self, slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
+        """The rows of each slot, packed."""
+        return pack(slots, device)
 
     def entrance(self, half: int) -> int:
         """The highest half, not above this one, at which the model can be entered."""
@@ -124,7 +154,8 @@ class Trunk:
 
     def _run(self, rows: Packed) -> Tensor:
         with packed_attention(self._model, rows):
-            return self._backbone(input_ids=rows.ids, position_ids=rows.positions, use_cache=False).last_hidden_state
+            places = rows.positions + self._first_position
+            return self._backbone(input_ids=rows.ids, position_ids=places, use_cache=False).last_hidden_state
 
     def _twice(self, rows: Packed, start: int) -> AbstractContextManager[None]:
         """Within the block the layers from `start` on, run whole, are computed again in the backward pass."""

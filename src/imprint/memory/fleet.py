@@ -25,10 +25,10 @@ from torch import Tensor
 
 from imprint.base.allocator import keep_freed_memory
 from imprint.base.examples import Example
-from imprint.base.fused import fused, nats_per_label
+from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
-from imprint.base.packing import Packed, pack
-from imprint.base.trunk import Trunk
+from imprint.base.loss import nats_of
+from imprint.base.trunk import Trunk, layers_for
 from imprint.memory.inputs import HalfInputs
 from imprint.memory.room import Room, bytes_for_steps, room_on_card, room_on_cpu
 from imprint.memory.settings import EarlyStopping, FleetSettings
@@ -90,7 +90,8 @@ class Fleet:
     def forget_rows(self) -> None:
         """Drop what is kept of the rows trained on so far, where these users will not be trained again."""
         for lane in self._lanes:
-            lane.inputs.forget()
+            if lane.inputs is not None:
+                lane.inputs.forget()
 
 
 def in_lanes(run: Callable[[Any, Event], Any], work: Sequence[Any]) -> list[Any]:
@@ -130,8 +131,9 @@ class _Lane:
     def __init__(self, base: BaseModelInUse, settings: FleetSettings, lanes: int) -> None:
         self._base, self._settings, self._crew = base, settings, max(1, settings.crew // lanes)
         self._room = room_on_cpu(settings)
-        self._trunk = Trunk(base.model)
-        self.inputs = HalfInputs(self._trunk, settings.cache_mib * 2**20 // lanes)
+        self._layers = layers_for(base.model)
+        kept = settings.cache_mib * 2**20 // lanes
+        self.inputs = HalfInputs(self._layers, kept) if isinstance(self._layers, Trunk) else None
         self._device = next(base.model.parameters()).device
 
     def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None], stop: Event) -> None:
@@ -190,12 +192,13 @@ class _Lane:
         for trainee, rows, total in zip(trainees, rows_of, nats, strict=True):
             trainee.judge(total / sum(row.response_tokens for row in rows))
 
-    def _nats(self, slots: Slots, rows: Sequence[Sequence[Example]], recompute: bool = False) -> tuple[Packed, Tensor]:
-        """Rows of each slot, packed, and the loss of each of their response tokens; within `stacked`."""
-        batch = pack(rows, self._device)
-        start = self._trunk.entrance(min(trainee.start for trainee in slots.members))
-        hidden = self._trunk.at_labels(batch, start, self.inputs(rows, batch, start), recompute)
-        return batch, nats_per_label(hidden, self._base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
+    def _nats(self, slots: Slots, rows: Sequence[Sequence[Example]], recompute: bool = False) -> tuple[Any, Tensor]:
+        """Rows of each slot as one batch, and the loss of each of their response tokens; within `stacked`."""
+        batch = self._layers.rows(rows, self._device)
+        start = self._layers.entrance(min(trainee.start for trainee in slots.members))
+        inputs = self.inputs(rows, batch, start) if self.inputs is not None else None
+        hidden = self._layers.at_labels(batch, start, inputs, recompute)
+        return batch, nats_of(self._base.model, hidden, batch.label)
 
     def _measured(self, jobs: Sequence[Trainee]) -> Room:
         """How many users a pass has on this card: by real steps of the heaviest job, whose training they are not."""

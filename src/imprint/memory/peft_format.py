@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imprint.base.sites import Site
+from imprint.base.sites import Site, of_encoder_decoder
 from imprint.data.atomic import new_directory
 from imprint.memory.config import MemoryConfig
 from imprint.memory.weights import Factors, Memory
@@ -26,7 +26,7 @@ def peft_config(config: MemoryConfig, sites: Sequence[Site], episodes: int = 1, 
     ranks = {name: rank * episodes for name, rank in config.site_ranks(sites).items()}
     largest = max(ranks.values())
     return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+        task_type=TaskType.SEQ_2_SEQ_LM if of_encoder_decoder(sites) else TaskType.CAUSAL_LM,
         base_model_name_or_path=path,
         r=largest,
         lora_alpha=config.alpha_ratio * largest,  # type: ignore[arg-type]

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from imprint.base.answers import ROWS as ROWS_OF_ANSWERS
 from imprint.base.answers import Answers, likelihoods
+from imprint.base.continuation import continued
 from imprint.base.examples import Example
-from imprint.base.fused import fused, nats_per_label
+from imprint.base.families import logits_of
+from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
-from imprint.base.loss import RowLoss
-from imprint.base.packing import pack
-from imprint.base.trunk import Trunk
+from imprint.base.loss import RowLoss, nats_of
+from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
 from imprint.memory.fleet import in_lanes, lanes_of
 from imprint.memory.stack import stack_memories, stacked
@@ -172,11 +173,11 @@ def _factors(memories: Sequence[Memory | None], device: torch.device) -> dict[st
 def _nats(base: BaseModelInUse, memories: Sequence[Memory | None], rows: Sequence[Sequence[Example]]) -> list[float]:
     """Summed nats of each row's response, slot after slot."""
     device = next(base.model.parameters()).device
-    batch = pack(rows, device)
+    layers = layers_for(base.model)
+    batch = layers.rows(rows, device)
     with stacked(base, _factors(memories, device)):
-        hidden = Trunk(base.model).at_labels(batch)
-    nats = nats_per_label(hidden, base.model.get_output_embeddings(), batch.label)  # type: ignore[operator, arg-type]
-    return torch.zeros(len(batch.lengths), device=nats.device).index_add_(0, batch.row, nats).tolist()
+        nats = nats_of(base.model, layers.at_labels(batch), batch.label)
+    return torch.zeros(sum(map(len, rows)), device=nats.device).index_add_(0, batch.row, nats).tolist()
 
 
 def decode(
@@ -187,35 +188,17 @@ def decode(
 ) -> list[list[int]]:
     """Greedy continuation of every prompt, slot after slot, up to and without `<eos>`.
 
-    Prompts are padded on the left, where nothing attends; slots with fewer rows than others repeat their last.
+    Slots with fewer rows than others repeat their last.
     """
-    model: Any = base.model
-    backbone, head = model.get_submodule(model.base_model_prefix), model.get_output_embeddings()
     rows = max(len(slot) for slot in prompts)
     filled = [prompt for slot in prompts for prompt in (*slot, *[slot[-1]] * (rows - len(slot)))]
-    width, eos = max(map(len, filled)), int(base.encoder.tokenizer.eos_token_id)  # type: ignore[arg-type]
-    device = next(model.parameters()).device
-    ids = torch.tensor([[eos] * (width - len(prompt)) + list(prompt) for prompt in filled], device=device)
-    padding = torch.tensor([width - len(prompt) for prompt in filled], device=device)[:, None]
-    seen = (torch.arange(width + max_new_tokens, device=device) >= padding).long()
-    position = (torch.arange(width, device=device) - padding).clamp_(min=0)
-    written, ended, cache = [], torch.zeros(len(filled), dtype=torch.bool, device=device), None
+    eos, device = int(base.encoder.tokenizer.eos_token_id), next(base.model.parameters()).device  # type: ignore[arg-type]
+    written, ended = list[Tensor](), torch.zeros(len(filled), dtype=torch.bool, device=device)
     with stacked(base, _factors(memories, device)):
-        for step in range(max_new_tokens):
-            output = backbone(
-                input_ids=ids,
-                attention_mask=seen[:, : width + step],
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = output.past_key_values
-            chosen = head(output.last_hidden_state[:, -1]).argmax(-1)
-            written.append(chosen)
-            ended |= chosen == eos
-            if bool(ended.all()):
-                break
-            ids, position = chosen[:, None], position[:, -1:] + 1
+        text = continued(base.model, filled, eos, max_new_tokens)
+        while len(written) < max_new_tokens and not bool(ended.all()):
+            written.append(logits_of(base.model, text.step(written[-1] if written else None)).argmax(-1))
+            ended |= written[-1] == eos
     answers = torch.stack(written, dim=1).tolist()
     real = [slot * rows + row for slot, mine in enumerate(prompts) for row in range(len(mine))]
     return [_until(answers[place], eos) for place in real]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imprint.base.sites import family_of
+from imprint.base.sites import layers_of
 
 
 class Perceiver(nn.Module):
@@ -83,7 +83,7 @@ def attending(
     model: nn.Module, layers: Sequence[int], blocks: Sequence[nn.Module], states: Tensor, real: Tensor
 ) -> Iterator[None]:
     """Within the block each named layer of the model is followed by its block, for rows with these states."""
-    stack: Any = model.get_submodule(family_of(model).layers)
+    every = layers_of(model)
 
     def follow(block: nn.Module, module: nn.Module, args: Any, output: Any) -> Any:
         if isinstance(output, tuple):  # some families return more than the hidden states
@@ -92,7 +92,7 @@ def attending(
 
     with ExitStack() as hooks:
         for layer, block in zip(layers, blocks, strict=True):
-            hooks.callback(stack[layer].register_forward_hook(partial(follow, block)).remove)
+            hooks.callback(every[layer].register_forward_hook(partial(follow, block)).remove)
         yield
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imprint.base.families import reader_of
 from imprint.base.load import BaseModelInUse, fingerprint_of_model
 from imprint.errors import BaseModelError
 from imprint.personalizers.settings import EncoderSettings
@@ -23,12 +24,14 @@ class TextEncoder(nn.Module):
     """[texts] → [texts, width]. Its weights are frozen; a `trainable` copy is not."""
 
     def __init__(self, model: nn.Module, tokenizer: Any, settings: EncoderSettings, own: bool, name: str) -> None:
-        """`own` says that `model` is a base model's backbone; `name` is a fingerprint of weights and tokenizer."""
+        """`own`: `model` is what reads a base model's prompts. `name` is a fingerprint of weights and tokenizer."""
         super().__init__()
         self.model = model
         self._tokenizer, self._settings, self._own = tokenizer, settings, own
         self.fingerprint = fingerprint(name, settings)
-        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        # OPT-350M gives its states the width of its embeddings; ALBERT does not
+        width: Any = model.get_input_embeddings().embedding_dim if own else model.config.hidden_size  # type: ignore[operator, union-attr]
+        self.width = int(width)
 
     def trainable(self) -> TextEncoder:
         """A copy whose weights may be trained."""
@@ -72,8 +75,7 @@ class TextEncoder(nn.Module):
 def text_encoder(base: BaseModelInUse, settings: EncoderSettings) -> TextEncoder:
     """The frozen encoder that the settings name; `BaseModelError` where it cannot be loaded."""
     if settings.path is None:
-        backbone = base.model.get_submodule(base.model.base_model_prefix)  # type: ignore[arg-type]
-        return TextEncoder(backbone, base.encoder.tokenizer, settings, True, base.record.fingerprint)
+        return TextEncoder(reader_of(base.model), base.encoder.tokenizer, settings, True, base.record.fingerprint)
     from transformers import AutoModel, AutoTokenizer
 
     place = str(fetch(at(settings.path)))

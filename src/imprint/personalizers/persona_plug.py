@@ -27,7 +27,7 @@ from imprint.personalizers.prompts import Prompts, require_room
 from imprint.personalizers.protocol import Histories, Question, question_of
 from imprint.personalizers.settings import PlugSettings
 from imprint.personalizers.shared import OnStep
-from imprint.personalizers.soft import SOFT, embedding_norm, soft_tokens
+from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
 from imprint.provenance import seed_for
 
 ENOUGH_TO_AUGMENT = 2
@@ -48,8 +48,8 @@ class PlugConditioner:
         device = next(base.model.parameters()).device
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "persona_plug", "weights"))
-            hidden = int(base.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-            self.plug = PersonaPlug(encoder, hidden, embedding_norm(base.model), settings).to(device)
+            made = PersonaPlug(encoder, embedding_width(base.model), embedding_norm(base.model), settings)
+            self.plug = made.to(device)
         shown = settings.retrieved_tokens if settings.retrieved else 0
         require_room(base, self.plug.tokens + shown, "persona_plug.retrieved_tokens")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from imprint.base.examples import Encoder, Example, Interaction
+from imprint.base.families import first_position
 from imprint.base.load import BaseModelInUse
 from imprint.errors import SettingsError
 
@@ -74,8 +75,9 @@ def require_room(base: BaseModelInUse, tokens: int, setting: str) -> None:
 
 
 def room_for_history(base: BaseModelInUse) -> int | None:
-    """Positions left beside the longest query and response, or None where positions are relative (rotary)."""
-    if any("rotary" in name for name, _ in base.model.named_modules()):
+    """Positions left beside the longest query and response, or None where positions are relative (rotary, T5's)."""
+    positions: int | None = getattr(base.model.config, "max_position_embeddings", None)
+    if positions is None or any("rotary" in name for name, _ in base.model.named_modules()):
         return None
-    positions = int(base.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-    return positions - base.encoder.max_query_tokens - base.encoder.max_response_tokens - 3
+    taken = base.encoder.max_query_tokens + base.encoder.max_response_tokens + 3
+    return positions - first_position(base.model) - taken

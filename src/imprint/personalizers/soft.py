@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from imprint.base.families import prompt_embedding
+
 SOFT = -1
 """The id of a place for a soft token: no word has it."""
 
@@ -22,7 +24,7 @@ def soft_tokens(model: nn.Module, vectors: Tensor) -> Iterator[None]:
 
     A pass without such places, as each later one of a generation, is left as it is. Gradients reach `vectors`.
     """
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    embedding: Any = prompt_embedding(model)
     places: list[Tensor] = []
 
     def read(module: nn.Module, ids: tuple[Tensor]) -> tuple[Tensor]:
@@ -43,5 +45,9 @@ def soft_tokens(model: nn.Module, vectors: Tensor) -> Iterator[None]:
 
 def embedding_norm(model: nn.Module) -> float:
     """Mean length of the model's token embeddings: the scale at which a soft token is one among them (methods, 3.2)."""
-    weight: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    return float(weight.detach().float().norm(dim=-1).mean())
+    return float(prompt_embedding(model).weight.detach().float().norm(dim=-1).mean())
+
+
+def embedding_width(model: nn.Module) -> int:
+    """Numbers in a token's embedding, and so in a soft token; a few models (OPT-350M) have wider layers."""
+    return prompt_embedding(model).embedding_dim

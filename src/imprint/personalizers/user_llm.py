@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imprint.base.families import is_encoder_decoder
 from imprint.base.fit import fit
 from imprint.base.histories import all_rows
 from imprint.base.load import BaseModelInUse
@@ -37,7 +38,7 @@ from imprint.personalizers.prompts import require_room
 from imprint.personalizers.protocol import Histories
 from imprint.personalizers.settings import UserLLMSettings
 from imprint.personalizers.shared import OnStep
-from imprint.personalizers.soft import SOFT, embedding_norm, soft_tokens
+from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
 from imprint.personalizers.user_encoder import UserEncoder
 from imprint.provenance import seed_for
 
@@ -62,7 +63,9 @@ class UserLLM(nn.Module):
             self.layers = layers_with_blocks(base.record.layers, settings.every)
         blocks = [GatedCrossAttention(width, hidden, int(config.num_attention_heads)) for _ in self.layers]
         self.blocks = nn.ModuleList(blocks)
-        self.prompt = None if self.layers else SoftPrompt(width, hidden, embedding_norm(base.model))
+        self.prompt = None
+        if not self.layers:
+            self.prompt = SoftPrompt(width, embedding_width(base.model), embedding_norm(base.model))
         self.adapted = nn.ParameterDict({name.replace(".", "|"): weight for name, weight in adapted.items()})
 
     def forward(self, events: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,9 +94,15 @@ class UserLLMConditioner:
     """User-LLM around one base: untrained when made, the same for the same seed."""
 
     def __init__(self, base: BaseModelInUse, settings: UserLLMSettings, seed: int, workspace: Path) -> None:
-        """Interaction embeddings are kept under `workspace`. `SettingsError` where a soft prompt has no room."""
+        """Interaction embeddings are kept under `workspace`. `SettingsError` where the base cannot take a user so."""
         self._settings, self._seed = settings, seed
         self._device = next(base.model.parameters()).device
+        if settings.contextualise == "cross_attention" and is_encoder_decoder(base.model):
+            raise SettingsError(
+                "user_llm.contextualise: cross_attention stands behind the layers of a causal language model, and the "
+                f"base ({base.record.family}) has an encoder and a decoder; allowed here is soft_prompt. "
+                "Next: set user_llm.contextualise to soft_prompt, or take a causal base.path."
+            )
         if settings.contextualise == "soft_prompt":
             require_room(base, settings.latents or settings.max_events + 1, "user_llm.latents")
         encoder = text_encoder(base, settings.encoder)

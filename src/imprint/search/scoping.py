@@ -83,15 +83,14 @@ def history_vectors(base: BaseModelInUse, users: Iterable[Pilot]) -> np.ndarray:
     import numpy as np
     import torch
 
-    from imprint.base.packing import pack
-    from imprint.base.trunk import Trunk
+    from imprint.base.trunk import layers_for
 
-    trunk = Trunk(base.model)
+    layers = layers_for(base.model)
     vectors = []
     for user in users:
-        rows = pack([user.train[-ROWS:]], next(base.model.parameters()).device)
+        rows = layers.rows([user.train[-ROWS:]], next(base.model.parameters()).device)
         with torch.no_grad():
-            vectors.append(trunk.hidden(rows).float().mean(0).cpu().numpy())
+            vectors.append(layers.hidden(rows).float().mean(0).cpu().numpy())
     return np.stack(vectors)
 
 

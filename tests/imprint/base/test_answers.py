@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from families import every_family
 from toys import score_alone
 
 from imprint.base import answers as module
@@ -27,27 +28,31 @@ def alone(base, texts=TEXTS):
     return torch.tensor(found).view(len(QUERIES), len(texts))
 
 
+@every_family
 def test_each_answer_is_as_likely_as_it_is_alone(base):
     found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), NO_FLOOR)
 
     torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("base", ["llama", "roberta", "t5"], indirect=True)
 @pytest.mark.parametrize("passes", [256, 2])
 @pytest.mark.parametrize("slots", [[1, 1, 1], [2, 1], [1, 2]])
-def test_prompts_of_several_slots_stay_side_by_side(llama, slots, passes, monkeypatch):
+def test_prompts_of_several_slots_stay_side_by_side(base, slots, passes, monkeypatch):
     """Slots of unlike numbers of rows are filled up, and what fills them is left behind."""
     monkeypatch.setattr(module, "ROWS", passes)
-    asked, rows = prompts(llama), []
+    asked, rows = prompts(base), []
     for count in slots:
         rows.append([asked.pop(0) for _ in range(count)])
     seen = []
 
-    handle = llama.model.model.norm.register_forward_hook(lambda module, args, out: seen.append(len(out)))
-    found = likelihoods(llama.model, rows, Answers(TEXTS).tree(llama.encoder), NO_FLOOR)
+    last = [site.name for site in base.sites if site.target == "up"][-1]
+    handle = base.model.get_submodule(last).register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    found = likelihoods(base.model, rows, Answers(TEXTS).tree(base.encoder), NO_FLOOR)
     handle.remove()
 
-    torch.testing.assert_close(found, alone(llama), rtol=1e-4, atol=1e-4)
+    assert seen
+    torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
     assert all(count % len(slots) == 0 for count in seen)
 
 

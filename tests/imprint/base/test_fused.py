@@ -2,36 +2,19 @@
 
 import pytest
 import torch
+from families import CAUSAL, config_of, model_of
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from imprint.base.fused import fused, nats_per_label
-from imprint.base.sites import FAMILIES
 
-SHAPE = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 64,
-    "max_position_embeddings": 32,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 64, "n_positions": 32, "initializer_range": 0.2}
+WITH_LAYER_NORM = ("gpt2", "gpt_neox", "opt", "roberta")
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=CAUSAL)
 def model(request):
     """A small frozen model of the real class, its norms' weights away from one."""
-    torch.manual_seed(2)
-    config = AutoConfig.for_model(request.param, **(GPT2 if request.param == "gpt2" else SHAPE))
-    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    model = model_of(config_of(request.param, 64, loudness=0.2), seed=2)
     for name, weight in model.named_parameters():
         if "norm" in name and "bias" not in name:
             weight.copy_(0.5 + torch.rand(weight.shape))
@@ -93,7 +76,7 @@ def test_the_block_is_no_empty_promise(model):
     """RMS norms run another forward inside; LayerNorm models are left alone."""
     with fused(model):
         assert all("forward" in vars(norm) for norm in norms_of(model))
-        assert bool(norms_of(model)) == (model.config.model_type != "gpt2")
+        assert bool(norms_of(model)) == (model.config.model_type not in WITH_LAYER_NORM)
         if not norms_of(model):
             assert not any("forward" in vars(module) for module in model.modules())
 

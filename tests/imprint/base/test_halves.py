@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import SMALL_SHAPE
-from transformers import AutoConfig, AutoModelForCausalLM
+from families import Shape, config_of, model_of
 
 from imprint.base.examples import Example
 from imprint.base.fused import fused
@@ -13,17 +12,15 @@ from imprint.base.halves import in_halves
 from imprint.base.packing import SHORT, pack
 from imprint.base.trunk import Trunk
 
-SHAPE = {**SMALL_SHAPE, "vocab_size": 64, "max_position_embeddings": 2 * SHORT, "initializer_range": 0.3}
-"""Four heads of query on two of key and value, far from uniform attention."""
 WINDOW = {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 1}
 LENGTHS = {"short": [[7, 3, 9], [2], [5, 5]], "long": [[SHORT + 9, 3], [20]]}
 
 
-def model_of(family, dtype=torch.float32, **also):
-    """A small model of the real class; biases, where it has them, are not zero."""
-    torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **also)).eval().to(dtype)
-    for name, weight in model.requires_grad_(False).named_parameters():
+def built(family, dtype=torch.float32, **also):
+    """A small model of the real class, far from uniform attention; biases, where it has them, are not zero."""
+    config = config_of(family, 64, Shape(positions=2 * SHORT), loudness=0.3, **also)
+    model = model_of(config, seed=3).to(dtype)
+    for name, weight in model.named_parameters():
         if name.endswith("bias"):
             weight.uniform_(-0.5, 0.5)
     return model
@@ -52,7 +49,7 @@ def whole(model, packed):
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
 def test_halves_are_the_model(family, dtype, lengths):
     """Values and gradients, in compiled passes (fp32) and in plain torch (any other type), short and long rows."""
-    model = model_of(family, dtype, **({"sliding_window": None} if family == "mistral" else {}))
+    model = built(family, dtype, **({"sliding_window": None} if family == "mistral" else {}))
     packed = pack(slots_of(LENGTHS[lengths]))
     expected, embedded = whole(model, packed)
     weigh = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -72,7 +69,7 @@ def test_halves_are_the_model(family, dtype, lengths):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["compiled", "plain torch"])
 def test_what_stands_in_the_padding_changes_nothing(dtype):
     """Not one bit of a label's hidden state, nor of a real token's gradient; not even not-a-number does."""
-    model = model_of("llama", dtype)
+    model = built("llama", dtype)
     packed = pack(slots_of(LENGTHS["short"]))
     real = torch.zeros(packed.ids.numel(), dtype=torch.bool)
     for start, length in zip(packed.starts, packed.lengths, strict=True):
@@ -94,4 +91,4 @@ def test_what_stands_in_the_padding_changes_nothing(dtype):
 @pytest.mark.parametrize(("family", "also"), [("mistral", WINDOW), ("qwen2", WINDOW), ("qwen3", {}), ("olmo2", {})])
 def test_a_layer_that_is_more_than_the_two_halves_is_run_whole(family, also):
     """A window, or norms of its own."""
-    assert not in_halves(model_of(family, **also))
+    assert not in_halves(built(family, **also))

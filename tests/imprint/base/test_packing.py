@@ -6,35 +6,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys import SMALL_SHAPE
-from transformers import AutoConfig, AutoModelForCausalLM
+from families import Shape, config_of, model_of
 
 from imprint.base.examples import Example, collate
+from imprint.base.families import first_position
 from imprint.base.packing import SHORT, pack, packed_attention
+from imprint.base.sites import layers_of
 
 VOCABULARY, LONGEST, WINDOW = 64, 200, 5
-SHAPE = {
-    **SMALL_SHAPE,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": LONGEST,
-    "initializer_range": 0.3,  # far from uniform attention, so that a wrong mask or scale shows
-}
 MODELS = {
-    "llama": SHAPE,
-    "mistral": {**SHAPE, "sliding_window": WINDOW},
-    "qwen2": {**SHAPE, "sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
-    "qwen3": SHAPE,
-    "olmo2": SHAPE,
-    "gpt2": {
-        "n_embd": 16,
-        "n_layer": 2,
-        "n_head": 4,
-        "vocab_size": VOCABULARY,
-        "n_positions": LONGEST,
-        "initializer_range": 0.3,
-        "scale_attn_by_inverse_layer_idx": True,
-    },
+    "llama": {},
+    "mistral": {"sliding_window": WINDOW},
+    "qwen2": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+    "qwen3": {},
+    "olmo2": {},
+    "gpt2": {"scale_attn_by_inverse_layer_idx": True},
+    "gpt_neox": {},
+    "opt": {},
+    "roberta": {},
 }
+"""What is special about the model of each family."""
 UNEVEN = [[7, 3, 19], [12], [4, 4, 4, 9, 2]]
 """Lengths of the rows of three slots: 29, 12 and 23 tokens, all but one row longer or shorter than the window."""
 LONG = [[SHORT + 12, 20], [9]]
@@ -42,9 +33,9 @@ LONG = [[SHORT + 12, 20], [9]]
 
 def built(family, **changes):
     """A small model of the real class, frozen."""
-    torch.manual_seed(3)
-    config = AutoConfig.for_model(family, **{**MODELS[family], **changes})
-    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    # far from uniform attention, so that a wrong mask or scale shows
+    config = config_of(family, VOCABULARY, Shape(positions=LONGEST), 0.3, **{**MODELS[family], **changes})
+    return model_of(config, seed=3)
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -69,7 +60,7 @@ def run(model, packed, **inputs):
     """Hidden states of every packed token, [slots · tokens, hidden]."""
     given = inputs or {"input_ids": packed.ids}
     with packed_attention(model, packed):
-        out = model.base_model(**given, position_ids=packed.positions, use_cache=False)
+        out = model.base_model(**given, position_ids=packed.positions + first_position(model), use_cache=False)
     return out.last_hidden_state.flatten(0, 1)
 
 
@@ -150,8 +141,7 @@ def test_garbage_in_the_padding_changes_nothing(model):
     garbage.positions[padding] = torch.randint(0, LONGEST, (int(padding.sum()),))
 
     assert torch.equal(run(model, packed)[real], run(model, garbage)[real])
-    weight = model.base_model.get_submodule("h" if model.config.model_type == "gpt2" else "layers")[0]
-    leaf = next(weight for weight in weight.requires_grad_(True).parameters() if weight.dim() == 2)
+    leaf = next(weight for weight in layers_of(model)[0].requires_grad_(True).parameters() if weight.dim() == 2)
     clean, dirty = (
         torch.autograd.grad(run(model, one)[one.place].square().sum(), leaf)[0] for one in (packed, garbage)
     )
@@ -202,7 +192,8 @@ def test_the_model_has_its_own_attention_back_after_the_block(model):
 
     with packed_attention(model, outer):
         assert torch.equal(run(model, inner), second)
-        again = model.base_model(input_ids=outer.ids, position_ids=outer.positions, use_cache=False).last_hidden_state
+        places = outer.positions + first_position(model)
+        again = model.base_model(input_ids=outer.ids, position_ids=places, use_cache=False).last_hidden_state
         assert torch.equal(again.flatten(0, 1), first)
     with pytest.raises(RuntimeError, match="inside"), packed_attention(model, outer):
         raise RuntimeError("inside")

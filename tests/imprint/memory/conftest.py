@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from fleets import BATCH_ROWS, MIXED, SEED, job, threads
-from toys import in_use, tiny_model
+from toys import base_of
 
 from imprint.memory.trainer import train_memory
 
@@ -16,10 +16,10 @@ def one_lane():
         yield
 
 
-@pytest.fixture(scope="session", params=["llama", "gpt2"])
+@pytest.fixture(scope="session", params=["llama", "gpt2", "t5-gated"])
 def mixed(request, tokenizer):
-    """One base of each family, seven unlike jobs, and what the one-user trainer makes of each."""
-    base = in_use(tiny_model(request.param, tokenizer), tokenizer)
+    """Bases that are read in unlike ways, seven unlike jobs, and what the one-user trainer makes of each."""
+    base = base_of(request.param, tokenizer)
     jobs = [job(base, *one) for one in MIXED]
     oracle = [train_memory(base, one.user_id, one.examples, one.config, SEED, BATCH_ROWS) for one in jobs]
     return SimpleNamespace(base=base, jobs=jobs, oracle=oracle)

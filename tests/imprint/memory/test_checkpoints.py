@@ -4,15 +4,14 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from fleets import BATCH_ROWS, SEED, SHAPE, assert_same_memory, bits, config, job, threads
+from fleets import BATCH_ROWS, SEED, assert_same_memory, bits, config, job, threads, windowed_model
 from torch.nn.functional import cross_entropy
-from toys import in_use, invented_rows
-from transformers import AutoConfig, AutoModelForCausalLM
+from toys import in_use, invented_rows, tokenizer_of
 
+from imprint.base.families import logits_of
 from imprint.base.fused import fused
-from imprint.base.packing import pack
 from imprint.base.sites import ATTENTION, FAMILIES, FEED_FORWARD
-from imprint.base.trunk import Trunk
+from imprint.base.trunk import layers_for
 from imprint.memory.fleet import Fleet
 from imprint.memory.settings import FleetSettings
 from imprint.memory.stack import stacked
@@ -23,10 +22,8 @@ ALL = (*FEED_FORWARD, *ATTENTION)
 @pytest.fixture(params=sorted(FAMILIES))
 def any_base(request, tokenizer):
     """A base of every mapped family, with a sliding window where the family has one."""
-    torch.manual_seed(1)
-    shape = {"n_embd": 16, "n_layer": 3, "n_head": 2} if request.param == "gpt2" else {**SHAPE, "num_hidden_layers": 3}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **shape, vocab_size=len(tokenizer)))
-    return in_use(model.eval().requires_grad_(False), tokenizer)
+    own = tokenizer_of(request.param, tokenizer)
+    return in_use(windowed_model(request.param, len(own), layers=3), own)
 
 
 def drawn_factors(base, half):
@@ -58,16 +55,16 @@ class Kept:
 def gradients(base, half, recompute, within_fused, kept):
     """Loss and gradients of every factor; the backward pass runs where the fleet runs it, within the same blocks."""
     slots = [base.encoder.examples(invented_rows(f"u{n}", count)) for n, count in enumerate((5, 9))]
-    packed, trunk, factors = pack(slots), Trunk(base.model), drawn_factors(base, half)
-    entrance = trunk.entrance(half)
-    inputs = trunk.inputs_of(packed, entrance) if entrance else None
+    layers, factors = layers_for(base.model), drawn_factors(base, half)
+    rows, entrance = layers.rows(slots), layers.entrance(half)
+    inputs = layers.inputs_of(rows, entrance) if entrance else None
     with ExitStack() as blocks:
         if within_fused:
             blocks.enter_context(fused(base.model))
         blocks.enter_context(stacked(base, factors))
         with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
-            hidden = trunk.at_labels(packed, entrance, inputs, recompute)
-        loss = cross_entropy(base.model.get_output_embeddings()(hidden), packed.label)
+            hidden = layers.at_labels(rows, entrance, inputs, recompute)
+        loss = cross_entropy(logits_of(base.model, hidden), rows.label)
         leaves = [leaf for pair in factors.values() for leaf in pair]
         return loss, torch.autograd.grad(loss, leaves)
 

@@ -9,7 +9,6 @@ from fleets import (
     CLOSE,
     MIXED,
     SEED,
-    SHAPE,
     assert_same_memory,
     bits,
     config,
@@ -17,9 +16,9 @@ from fleets import (
     fleet,
     job,
     threads,
+    windowed_model,
 )
-from toys import in_use, invented_rows
-from transformers import AutoConfig, AutoModelForCausalLM
+from toys import in_use, invented_rows, tokenizer_of
 
 from imprint.base.sites import ATTENTION, FAMILIES, FEED_FORWARD
 from imprint.memory.fleet import Fleet, Job
@@ -122,10 +121,8 @@ def test_two_runs_are_bit_for_bit_the_same(mixed):
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_mapped_family_trains_as_the_one_user_trainer_trains_it(family, tokenizer):
     """With a sliding window where the family has one, biases where it has them, memories at every kind of site."""
-    torch.manual_seed(1)
-    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2} if family == "gpt2" else SHAPE
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape, vocab_size=len(tokenizer)))
-    base = in_use(model.eval().requires_grad_(False), tokenizer)
+    own = tokenizer_of(family, tokenizer)
+    base = in_use(windowed_model(family, len(own)), own)
     for site in base.sites:
         bias = base.model.get_submodule(site.name).bias
         if bias is not None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fleets import MIXED, assert_same_memory, config, fleet, job, threads
 
+from imprint.base.families import reader_of
 from imprint.errors import MemoryConfigError
 from imprint.memory.stack import stacked
 
@@ -92,14 +93,14 @@ def test_a_fleet_works_after_a_crash(mixed, where):
     ("bad", "message"),
     [
         (("late", 2, MIXED[2][2]), r"n_memories: 3.*late, who has 2 rows"),
-        (("late", 9, config((1, 1, 1, 1), ("down",), 1.0, 1, 1e-2, 1)), r"ranks: 4 layer groups"),
+        (("late", 9, config((1,) * 8, ("down",), 1.0, 1, 1e-2, 1)), r"ranks: 8 layer groups"),
     ],
     ids=["too few rows", "too many layer groups"],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(mixed, bad, message):
     """Though it is the last in line, and the crew has one place."""
     forwards, done = [], []
-    register = mixed.base.model.base_model.register_forward_pre_hook
+    register = reader_of(mixed.base.model).register_forward_pre_hook
     jobs = [*mixed.jobs, job(mixed.base, *bad)]
 
     with hooked(register, lambda *_: forwards.append(1)), pytest.raises(MemoryConfigError, match=message):

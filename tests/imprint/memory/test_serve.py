@@ -1,8 +1,8 @@
 """Answering as a fleet: mixed users in one pass, each as if alone; the oracle is one memory added into the weights."""
 
 import pytest
-import torch
-from toys import in_use, invented_rows, score_alone, tiny_model
+from families import every_family, written
+from toys import base_of, in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.fit import fit
 from imprint.base.settings import FitSettings
@@ -24,7 +24,13 @@ def config(ranks, targets=("up", "down"), episodes=1):
 CONFIGS = {"u0": config((4,)), "u1": config((0, 2, 8), ("down",)), "u2": config((0, 0, 4), episodes=3)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def base(request, tokenizer):
+    """One for all tests here, which leave it as it is."""
+    return base_of(request.param, tokenizer)
+
+
+@pytest.fixture(scope="module")
 def memories(base):
     """One memory a user, of different ranks, layers, targets and episodes."""
     jobs = [Job(user, base.encoder.examples(invented_rows(user, 30)), one) for user, one in CONFIGS.items()]
@@ -39,20 +45,13 @@ def mixed(memories):
 
 
 def generated(base, query, max_new_tokens):
-    """Hugging Face's own greedy generation of one query."""
-    prompt = torch.tensor([base.encoder.prompt(query)[0]])
-    eos = base.encoder.tokenizer.eos_token_id
-    found = base.model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=eos,
-        pad_token_id=eos,
-    )
-    return base.encoder.tokenizer.decode(found[0, prompt.shape[1] :], skip_special_tokens=True).strip()
+    """What Hugging Face's own forward passes say after one query, each of the whole text."""
+    tokenizer = base.encoder.tokenizer
+    ids = written(base.model, base.encoder.prompt(query)[0], tokenizer.eos_token_id, max_new_tokens)
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
+@every_family
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_mixed_rows_are_scored_as_each_user_alone(base, memories, slots):
     answered_by, rows = mixed(memories)
@@ -79,6 +78,7 @@ def test_mixed_rows_are_scored_as_each_user_alone(base, memories, slots):
     assert found[0].nats != pytest.approx(bare[0].nats, rel=1e-3)  # a memory does something
 
 
+@every_family
 def test_mixed_queries_are_answered_as_hugging_face_answers_each_alone(base, memories):
     answered_by, rows = mixed(memories)
     queries = [row.query for row in rows]

@@ -5,9 +5,11 @@ import weakref
 
 import pytest
 import torch
+from families import every_family, logits_of_response
 from toys import in_use, invented_rows, tiny_model
 
 from imprint.base.embedded import save_model
+from imprint.base.load import load_pretrained
 from imprint.data.atomic import MANIFEST, read_manifest
 from imprint.errors import CorruptMemoryError, StoreError, UnfinishedStoreError, UnknownUserError
 from imprint.memory.config import MemoryConfig
@@ -162,19 +164,19 @@ def test_a_writer_that_dies_leaves_no_store(memories, tmp_path):
 
 def logits(model, rows, encoder):
     with torch.no_grad():
-        return [model(torch.tensor([example.input_ids])).logits for example in encoder.examples(rows)]
+        return [logits_of_response(model, example) for example in encoder.examples(rows)]
 
 
-def test_an_exported_memory_loads_in_peft_with_equal_logits(base, memories, tokenizer, tmp_path):
+@every_family
+def test_an_exported_memory_loads_in_peft_with_equal_logits(base, memories, tmp_path):
     """All three episodes, different ranks by layer, as one LoRA that PEFT itself reads."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
-    save_model(tiny_model(base.record.family, tokenizer), tokenizer, tmp_path / "base")
+    save_model(base.model, base.encoder.tokenizer, tmp_path / "base")
     rows = invented_rows("u1", 5)
     export_peft(memories[1], base.sites, str(tmp_path / "base"), tmp_path / "exported")
 
-    served = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "exported")
+    served = PeftModel.from_pretrained(load_pretrained(str(tmp_path / "base"))[0], tmp_path / "exported")
 
     plain = logits(base.model, rows, base.encoder)
     with remembering(base, memories[1]):

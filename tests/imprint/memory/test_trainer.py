@@ -1,7 +1,10 @@
 """The one-user trainer against plain PyTorch, and what a user's memory may depend on (invariants 1 and 3)."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+from families import every_family, logits_of_response
 from torch.func import functional_call
 from toys import in_use, invented_rows, score_alone, tiny_model
 
@@ -21,31 +24,38 @@ def weights_of(memory):
     return [factor for episode in memory.episodes for factors in episode.factors.values() for factor in factors]
 
 
-def naive_loss(base, batch, pairs, alpha_ratio):
-    """Five lines of plain PyTorch: W + alpha_ratio · B A in place of W, at every site that carries a LoRA."""
+def naive_loss(base, examples, pairs, alpha_ratio):
+    """Some lines of plain PyTorch: W + alpha_ratio · B A in place of W, at every site that carries a LoRA."""
     transposed = {site.name: site.transposed for site in base.sites}
     changed = {}
     for name, (a, b) in pairs.items():
         update = alpha_ratio * (b @ a)
         changed[f"{name}.weight"] = base.model.get_submodule(name).weight + (update.T if transposed[name] else update)
-    logits = functional_call(base.model, changed, (batch.input_ids,), {"use_cache": False}).logits
-    chosen = logits[batch.owner, batch.position].log_softmax(-1)
-    return -chosen.gather(1, batch.label[:, None]).sum()
+
+    def run(**given):
+        return functional_call(base.model, changed, (), given)
+
+    loss = 0
+    for one in examples:
+        chosen = logits_of_response(base.model, one, run).log_softmax(-1)
+        loss = loss - chosen.gather(1, torch.tensor(one.input_ids[one.response_start :])[:, None]).sum()
+    return loss
 
 
-def test_forward_and_gradients_equal_plain_pytorch(base, tokenizer):
+@every_family
+def test_forward_and_gradients_equal_plain_pytorch(base):
     """The PEFT model of an episode, with B ≠ 0, against `naive_loss`: loss and the gradient of every A and B."""
-    batch = collate(base.encoder.examples(invented_rows("u1", 6)))
-    plain = in_use(tiny_model(base.record.family, tokenizer), tokenizer)
+    examples, plain = base.encoder.examples(invented_rows("u1", 6)), deepcopy(base)
     config = CONFIG.model_copy(update={"n_memories": 1})
     model = _peft_model(base, config)
     pairs = _start_episode(model, base, config, 1, "u1", 0)
     with torch.no_grad():
         for _, b in pairs.values():
-            b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(5)) * 0.1)
+            b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(5)) * 0.5)
     copies = {name: tuple(one.detach().clone().requires_grad_(True) for one in pair) for name, pair in pairs.items()}
 
-    ours, naive = nats_per_row(base.model, batch).sum(), naive_loss(plain, batch, copies, config.alpha_ratio)
+    ours = nats_per_row(base.model, collate(examples)).sum()
+    naive = naive_loss(plain, examples, copies, config.alpha_ratio)
     ours.backward()
     naive.backward()
 
@@ -54,10 +64,11 @@ def test_forward_and_gradients_equal_plain_pytorch(base, tokenizer):
         for mine, theirs in zip(pair, copies[name], strict=True):
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
     # the comparison can fail: another scale is another gradient
-    wrong = naive_loss(plain, batch, copies, config.alpha_ratio * 1.1)
+    wrong = naive_loss(plain, examples, copies, config.alpha_ratio * 1.1)
     assert abs(wrong - ours) > 1e-3
 
 
+@every_family
 def test_a_memory_that_was_never_trained_leaves_the_bases_logits(base):
     """B = 0 at the start."""
     examples = base.encoder.examples(invented_rows("u1", 4))
@@ -69,6 +80,7 @@ def test_a_memory_that_was_never_trained_leaves_the_bases_logits(base):
     model.unload()
 
 
+@every_family
 def test_training_learns_the_user_and_leaves_the_base_as_it_was(base):
     rows = base.encoder.examples(invented_rows("u1", 40))
     before = score_alone(base.model, rows)
@@ -78,7 +90,7 @@ def test_training_learns_the_user_and_leaves_the_base_as_it_was(base):
     assert score_alone(base.model, rows) == before
     assert not any(weight.requires_grad for weight in base.model.parameters())
     with remembering(base, memory):
-        assert mean_loss(score_alone(base.model, rows[30:])) < mean_loss(before[30:]) - 0.05
+        assert mean_loss(score_alone(base.model, rows[30:])) < mean_loss(before[30:]) - 0.02
     assert score_alone(base.model, rows) == before
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from methods import repeating_base
-from toys import in_use, tiny_model
+from toys import base_of, in_use
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +14,10 @@ def repeating(tokenizer):
 
 @pytest.fixture(params=["llama", "gpt2"])
 def loud(request, tokenizer):
-    """A base of each family with large weights: its answers move with whatever it is given."""
-    model = tiny_model(request.param, tokenizer)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(8 if weight.dim() > 1 else 1)
-    return in_use(model, tokenizer)
+    """A base with large weights, T5's being large as they are: its answers move with whatever it is given."""
+    base = base_of(request.param, tokenizer)
+    if not base.model.config.is_encoder_decoder:
+        with torch.no_grad():
+            for weight in base.model.parameters():
+                weight.mul_(8 if weight.dim() > 1 else 1)
+    return in_use(base.model, base.encoder.tokenizer)

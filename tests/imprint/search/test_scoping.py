@@ -1,13 +1,16 @@
 """Cohorts: users grouped by what the base makes of their histories."""
 
+import pytest
+
 from imprint.base.examples import Interaction
 from imprint.search.objective import Pilot
 from imprint.search.scoping import cohorts, history_vectors
 
 
-def test_users_who_write_alike_are_in_one_cohort(llama):
+@pytest.mark.parametrize("base", ["llama", "t5"], indirect=True)
+def test_users_who_write_alike_are_in_one_cohort(base):
     """Two kinds of made-up writers, whose texts share no word."""
-    encode = llama.encoder.examples
+    encode = base.encoder.examples
 
     def writer(user, word):
         rows = [Interaction(user, f"{user}{n}", word, f"{word} {user} {word}") for n in range(6)]
@@ -15,7 +18,7 @@ def test_users_who_write_alike_are_in_one_cohort(llama):
 
     users = [writer("a", "apple"), writer("b", "river"), writer("c", "apple"), writer("d", "river")]
 
-    labels = cohorts(history_vectors(llama, users), 2, 1)
+    labels = cohorts(history_vectors(base, users), 2, 1)
 
     assert labels[0] == labels[2] != labels[1] == labels[3]
-    assert len(set(cohorts(history_vectors(llama, users), 9, 1))) <= 4  # never more clusters than users
+    assert len(set(cohorts(history_vectors(base, users), 9, 1))) <= 4  # never more clusters than users
