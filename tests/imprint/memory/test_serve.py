@@ -51,8 +51,19 @@ def generated(base, query, max_new_tokens):
     return tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
-@every_family
-@pytest.mark.parametrize("slots", [1, 3, 8])
+SLOTS = [
+    ("llama", 1),
+    ("llama", 8),
+    ("gpt2", 3),
+    ("gpt_neox", 3),
+    ("opt", 3),
+    ("roberta", 8),
+    ("t5", 1),
+    ("t5-gated", 3),
+]
+
+
+@pytest.mark.parametrize(("base", "slots"), SLOTS, indirect=["base"])
 def test_mixed_rows_are_scored_as_each_user_alone(base, memories, slots):
     answered_by, rows = mixed(memories)
     examples = base.encoder.examples(rows)
@@ -81,7 +92,7 @@ def test_mixed_rows_are_scored_as_each_user_alone(base, memories, slots):
 @every_family
 def test_mixed_queries_are_answered_as_hugging_face_answers_each_alone(base, memories):
     answered_by, rows = mixed(memories)
-    queries = [row.query for row in rows]
+    answered_by, queries = answered_by[:12], [row.query for row in rows[:12]]
 
     texts = Server(base, 4).respond(answered_by, queries, 8)
 
