@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imprint.base.histories import IndexRow
-from imprint.data.shards import ByShard
+from imprint.data.shards import ByShard, users_in
 from imprint.data.tables import opened_fingerprint
+from imprint.evaluate.decisions import merge_counts
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
-from imprint.evaluate.per_user import PerUser, costs, merge, merge_users, own_memory
+from imprint.evaluate.per_user import PerUser, costs, merge_users, own_memory
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import summarise
 from imprint.memory.inject import StoreRecord
@@ -39,27 +39,27 @@ def summarise_run(
 ) -> dict[str, Any]:
     """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint.
 
-    Rows of all reported users are at hand at once: a fact that one gave is looked for in what others are told.
+    Rows are read shard by shard; of all users only the values are kept that means are taken of.
     """
-    users: list[IndexRow] = index.to_table().to_pylist()
-    scored = [row for name in shards for row in scores(name).to_table().to_pylist()]
-    answered = [row for name in shards for row in responses(name).to_table().to_pylist()]
-    found = gathered(table, users, scored, answered, settings, seed)
-    values, counts = found.values()
-    per_user: PerUser = merge([values, own_memory("memory", specificity)])
-    made: dict[str, list[str]] = {}
+    per_user, counts, measured, made = PerUser(), [], [], dict[str, list[str]]()
     for name in shards:
+        users = users_in(index, name)
+        scored, answered = scores(name).to_table().to_pylist(), responses(name).to_table().to_pylist()
+        found = gathered(table, users, scored, answered, settings, seed)
+        values, counted = found.values()
+        merge_users(per_user, values)
+        counts.append(counted)
+        rows = [[row["user_id"], row["role"], row["fingerprint"]] for row in users]
+        measured.append(fingerprint(rows, [[row["method"], row["record_id"]] for row in scored]))
         for method, store in stores(name).items():
-            merge_users(per_user, _costs(method, store, [user for user in found.histories if user in store.seconds]))
+            merge_users(per_user, _costs(method, store, list(found.histories)))
             made.setdefault(method, []).append(store.fingerprint)
+    merge_users(per_user, own_memory("memory", specificity))
     comparisons = [("memory", other) for other in per_user if other != "memory"]
     comparisons += [(a, b) for a, b in FURTHER if a in per_user and b in per_user]
     fingerprints = {
         "data": opened_fingerprint(table),
-        "measured": fingerprint(
-            [[row["user_id"], row["role"], row["fingerprint"]] for row in users],
-            [[row["method"], row["record_id"]] for row in scored],
-        ),
+        "measured": fingerprint(measured),
         "base": next(iter(stores(shards[0]).values())).base_fingerprint,
         "search": search,
         **{method: fingerprint(stored) for method, stored in made.items()},
@@ -68,7 +68,7 @@ def summarise_run(
     conditions = run_conditions(seed, **fingerprints)
     if settings.judge is not None:
         conditions["judge"] = named(settings.judge)
-    return summarise(per_user, comparisons, conditions, seed, settings.resamples, counts)
+    return summarise(per_user, comparisons, conditions, seed, settings.resamples, merge_counts(counts))
 
 
 def _costs(method: str, store: StoreRecord, users: Sequence[str]) -> PerUser:
