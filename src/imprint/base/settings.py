@@ -48,7 +48,7 @@ class BaseSettings(BaseModel):
 
     path: str | None = Field(
         default=None,
-        description="Folder, URL or hub id of a Hugging Face model of a known family; null trains the embedded default.",
+        description="Folder, URL or hub id of a Hugging Face model of a known family; null: train the embedded one.",
     )
     device: Device = Field(default="auto", description="Where the base computes; auto: on CUDA where there is one.")
     dtype: Dtype = Field(
