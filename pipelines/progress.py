@@ -13,6 +13,8 @@ def bar(title: str, unit: str) -> Callable[..., None]:
     state: dict[str, Any] = {}
 
     def advance(done: int, total: int, **figures: Any) -> None:
+        if "closed" in state:  # who is done may say so twice
+            return
         if "bar" not in state:
             state["bar"] = _drawn(title, unit, total)
         drawn = state["bar"]
@@ -21,7 +23,7 @@ def bar(title: str, unit: str) -> Callable[..., None]:
             drawn.set_postfix(figures, refresh=False)
         if done >= total:
             drawn.close()
-            state.clear()
+            state["closed"] = True
 
     return advance
 

@@ -9,7 +9,7 @@ def test_pieces_of_work_share_a_bar_that_ends_with_the_last(capsys):
         advance["a"](done, 3)
     advance["b"](0, 0)
     assert "\n" not in capsys.readouterr().err, "the bar is open still"
-    for done in (1, 2):
+    for done in (1, 2, 2):
         advance["c"](done, 2, best=1.5)
 
     drawn = capsys.readouterr().err

@@ -66,11 +66,11 @@ def histories(words):
     """Users who write one word each, whatever they are asked."""
     rows = [
         {"user_id": user, "record_id": f"{user}-{n}", "query": word, "response": f"{word} {word}", "split": split}
-        | {"persona": None, "order": n, "attributes": None}
+        | {"persona": None, "order": n, "attributes": None, "task": "dialogue"}
         for user, word in words.items()
         for n, split in enumerate(["train", "train", "train", "validation"])
     ]
-    texts = [(name, pa.string()) for name in ("user_id", "record_id", "query", "response", "split")]
+    texts = [(name, pa.string()) for name in ("user_id", "record_id", "query", "response", "split", "task")]
     kinds = {"persona": pa.list_(pa.string()), "order": pa.int64(), "attributes": pa.map_(pa.string(), pa.string())}
     return pads.dataset(pa.Table.from_pylist(rows, schema=pa.schema([*texts, *kinds.items()])))
 
