@@ -15,19 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from imprint.base.encoder_decoder import start_of
+from imprint.base.continuation import Continuation, continued
 from imprint.base.examples import Encoder, Interaction
-from imprint.base.families import first_position, is_encoder_decoder, logits_of, reader_of
+from imprint.base.families import logits_of
 
 ROWS = 256
 """Rows in one pass."""
 
-Places = Tensor | slice
 Beside = Callable[[Sequence[int], bool], AbstractContextManager[None]]
 """Within the block the model reads rows of the prompts of these numbers, one a row: the prompts themselves, or, where
 the second is false, what continues them."""
@@ -78,6 +77,7 @@ class AnswerTree:
         self.first = torch.tensor(first)
         self.children = torch.tensor([children[node] for node in order])
         self.ends = torch.tensor([number[end] for end in ends])
+        self.depth = max(map(len, paths))
 
     def __len__(self) -> int:
         """How many answers."""
@@ -88,8 +88,9 @@ class AnswerTree:
         if self.token.device == device:
             return self
         moved = copy(self)
-        for name, tensor in vars(self).items():
-            setattr(moved, name, tensor.to(device))
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
         return moved
 
 
@@ -106,18 +107,18 @@ def _grow(grown: list[dict[int, int]], path: tuple[int, ...]) -> int:
 class _Front(NamedTuple):
     """Nodes of one level that are reached, one a row.
 
-    `owner` is the number of each row's prompt, `row` the row of `cache` that it continues, `log` its log-probability;
-    each is [rows]. The tokens of `node` are not in `cache` yet.
+    `owner` is the number of each row's prompt, `row` the row of `text` that it continues, `log` its log-probability;
+    each is [rows]. The tokens of `node` are not in `text` yet, which is None before anything is read.
     """
 
     owner: Tensor
     node: Tensor
     row: Tensor
     log: Tensor
-    cache: Any
+    text: Continuation | None
 
-    def take(self, places: Places) -> _Front:
-        return _Front(self.owner[places], self.node[places], self.row[places], self.log[places], self.cache)
+    def take(self, places: Tensor | slice) -> _Front:
+        return _Front(self.owner[places], self.node[places], self.row[places], self.log[places], self.text)
 
 
 def likelihoods(
@@ -133,101 +134,68 @@ def likelihoods(
     exact. `prompts` of several slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
     """
     device = next(model.parameters()).device
-    tree, reached = tree.to(device), _Reached(model, prompts, beside)
-    found = torch.full((reached.count, len(tree.token)), -math.inf, device=device)
+    tree, reader = tree.to(device), _Reader(model, prompts, beside)
+    found = torch.full((reader.count, len(tree.token)), -math.inf, device=device)
     floor = torch.tensor(floors, device=device)
-    fronts = [reached.beginning()]
+    fronts = [reader.beginning()]
     with torch.no_grad():
         while fronts:
             front = fronts.pop()
-            hidden, cache = reached.read(front, tree)
-            ahead = _ahead(model, front, hidden, tree, cache)
+            hidden, text = reader.read(front, tree)
+            ahead = _ahead(front, logits_of(model, hidden), tree, text)
             found[ahead.owner, ahead.node] = ahead.log
-            fronts += reached.in_passes(ahead.take((tree.children[ahead.node] > 0) & (ahead.log >= floor[ahead.owner])))
+            fronts += reader.in_passes(ahead.take((tree.children[ahead.node] > 0) & (ahead.log >= floor[ahead.owner])))
     return found[:, tree.ends].cpu()
 
 
-def _ahead(model: nn.Module, front: _Front, hidden: Tensor, tree: AnswerTree, cache: Any) -> _Front:
-    """All children of a front's nodes; `hidden` [rows, width] is what the model says after each."""
-    logs = torch.log_softmax(logits_of(model, hidden).float(), dim=-1)
+def _ahead(front: _Front, logits: Tensor, tree: AnswerTree, text: Continuation) -> _Front:
+    """All children of a front's nodes; `logits` [rows, vocabulary] are those of the token after each."""
+    logs = torch.log_softmax(logits.float(), dim=-1)
     many = tree.children[front.node]
     row = torch.repeat_interleave(torch.arange(len(many), device=many.device), many)
     within = torch.arange(len(row), device=many.device) - (many.cumsum(0) - many)[row]
     child = tree.first[front.node][row] + within
-    return _Front(front.owner[row], child, row, front.log[row] + logs[row, tree.token[child]], cache)
+    return _Front(front.owner[row], child, row, front.log[row] + logs[row, tree.token[child]], text)
 
 
-class _Reached:
+class _Reader:
     """Prompts, and how rows that continue them are put to the model."""
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[tuple[int, ...]]], beside: Beside) -> None:
-        self._beside = beside
-        self._model, self._first_position = model, first_position(model)
-        self._encoded: Any = None
+        self._model, self._beside, self._device = model, beside, next(model.parameters()).device
         self._prompts = [prompt for slot in prompts for prompt in slot]
-        device = next(model.parameters()).device
         slot_of = [number for number, slot in enumerate(prompts) for _ in slot]
-        self._slot_of, self._slots = torch.tensor(slot_of, device=device), len(prompts)
-        self._width = max(map(len, self._prompts))
-        lengths = torch.tensor([len(prompt) for prompt in self._prompts], device=device)
-        self._padding = (self._width - lengths)[:, None]
+        self._slot_of, self._slots = torch.tensor(slot_of, device=self._device), len(prompts)
         self.count = len(self._prompts)
 
     def beginning(self) -> _Front:
         """Every prompt, nothing answered."""
-        owner = torch.arange(self.count, device=self._padding.device)
-        return _Front(owner, torch.zeros_like(owner), owner, torch.zeros(len(owner), device=owner.device), None)
+        owner = torch.arange(self.count, device=self._device)
+        return _Front(owner, torch.zeros_like(owner), owner, torch.zeros(self.count, device=self._device), None)
 
-    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Any]:
-        """Hidden states after each row's last token, [rows, width], and the cache of these very rows."""
+    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Continuation]:
+        """Hidden states after each row's last token, [rows, width], and the text of these very rows."""
         laid, back = self._in_slots(front.owner)
-        owner = front.owner[laid]
-        if front.cache is None:
-            filled = [(0,) * (self._width - len(one)) + tuple(one) for one in self._prompts]
-            ids, cache = torch.tensor(filled, device=owner.device)[owner], None
-        else:
-            ids, cache = tree.token[front.node[laid]][:, None], _rows_of(front.cache, front.row[laid])
-        before = 0 if cache is None else cache.get_seq_length()
-        places = torch.arange(before + ids.shape[1], device=owner.device)
-        padding = self._padding[owner]
-        with self._beside(owner.tolist(), cache is None):
-            if is_encoder_decoder(self._model):
-                output = self._answered(owner, ids, cache, back)
+        owner = front.owner[laid].tolist()
+        with self._beside(owner, front.text is None):
+            if front.text is None:
+                text = continued(self._model, [self._prompts[number] for number in owner], 0, tree.depth)
+                hidden = text.step(None)
             else:
-                output = reader_of(self._model)(
-                    input_ids=ids,
-                    attention_mask=(places >= padding).long(),
-                    position_ids=(places[before:] - padding).clamp_(min=0) + self._first_position,
-                    past_key_values=cache,
-                    use_cache=True,
-                )
-        # rows that only fill a slot are left behind: children are of real rows
-        return output.last_hidden_state[back, -1], _rows_of(output.past_key_values, back)
-
-    def _answered(self, owner: Tensor, ids: Tensor, cache: Any, back: Places) -> Any:
-        """What a decoder says, its encoder having read the prompts; the first token of an answer follows its start."""
-        real = (torch.arange(self._width, device=owner.device) >= self._padding[owner]).long()
-        if cache is None:
-            encoded = reader_of(self._model)(input_ids=ids, attention_mask=real).last_hidden_state
-            self._encoded, ids = encoded[back], torch.full_like(ids[:, :1], start_of(self._model))
-        else:
-            encoded = self._encoded[owner]
-        return self._model.get_submodule("decoder")(
-            input_ids=ids,
-            encoder_hidden_states=encoded,
-            encoder_attention_mask=real,
-            past_key_values=cache,
-            use_cache=True,
-        )
+                text = front.text.of(front.row[laid])
+                hidden = text.step(tree.token[front.node[laid]])
+        if back is None:
+            return hidden, text
+        return hidden[back], text.of(back)  # rows that only fill a slot are left behind
 
     def in_passes(self, front: _Front) -> Iterator[_Front]:
         """The rows of a front, as many together as one pass takes."""
         return (front.take(slice(start, start + ROWS)) for start in range(0, len(front.node), ROWS))
 
-    def _in_slots(self, owner: Tensor) -> tuple[Places, Places]:
-        """Rows slot after slot, as many in each, and where each row went; `owner` never falls."""
+    def _in_slots(self, owner: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows slot after slot, as many in each, and where each row went (None: nowhere else); `owner` never falls."""
         if self._slots == 1:
-            return slice(None), slice(None)
+            return torch.arange(len(owner), device=owner.device), None
         slot = self._slot_of[owner]
         counts = torch.bincount(slot, minlength=self._slots)
         starts, most = counts.cumsum(0) - counts, int(counts.max())
@@ -236,14 +204,3 @@ class _Reached:
         last = (starts + (counts - 1).clamp(min=0)).clamp(max=len(owner) - 1)
         laid = torch.minimum(starts[:, None] + steps, last[:, None]).flatten()
         return laid, slot * most + torch.arange(len(owner), device=owner.device) - starts[slot]
-
-
-def _rows_of(cache: Any, rows: Places) -> Any:
-    """These rows of a cache, and the cache left as it is."""
-    if hasattr(cache, "cross_attention_cache"):  # a decoder's own, and what it read of the encoder
-        both = (_rows_of(one, rows) for one in (cache.self_attention_cache, cache.cross_attention_cache))
-        return type(cache)(*both)
-    taken = copy(cache)
-    taken.layers = [copy(layer) for layer in cache.layers]
-    taken.batch_select_indices(rows)
-    return taken

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ class Continuation(Protocol):
 
     def step(self, chosen: Tensor | None) -> Tensor:
         """Hidden states [rows, hidden] the next tokens are read from, after tokens `chosen` [rows]; None at first."""
+        ...
+
+    def of(self, rows: Tensor) -> Self:
+        """These rows as they stand, to be continued on their own; a row may be taken more than once."""
         ...
 
 
@@ -57,6 +62,12 @@ class _Extended:
         hidden: Tensor = output.last_hidden_state[:, -1]
         return hidden
 
+    def of(self, rows: Tensor) -> Self:
+        taken = copy(self)
+        taken._seen, taken._place = self._seen[rows], self._place[rows]
+        taken._cache = _rows_of(self._cache, rows)
+        return taken
+
 
 class _Answered:
     """An encoder-decoder model: prompts are read by the encoder, and what is written is the decoder's alone."""
@@ -82,3 +93,21 @@ class _Answered:
         self._cache = output.past_key_values
         hidden: Tensor = output.last_hidden_state[:, -1]
         return hidden
+
+    def of(self, rows: Tensor) -> Self:
+        taken = copy(self)
+        taken._encoded, taken._real, taken._start = self._encoded[rows], self._real[rows], self._start[rows]
+        taken._cache = _rows_of(self._cache, rows)
+        return taken
+
+
+def _rows_of(cache: Any, rows: Tensor) -> Any:
+    """These rows of a cache, and the cache left as it is."""
+    taken = copy(cache)
+    for part in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder's
+        if hasattr(cache, part):
+            setattr(taken, part, _rows_of(getattr(cache, part), rows))
+    if not hasattr(cache, "cross_attention_cache"):
+        taken.layers = [copy(layer) for layer in cache.layers]
+        taken.batch_select_indices(rows)
+    return taken

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from families import every_family
 from toys import invented_rows
 
 from imprint.base import answers as module
@@ -32,7 +33,8 @@ def asked(base, memories):
     return owners, queries
 
 
-@pytest.mark.parametrize(("slots", "rows"), [(1, 256), (3, 256), (3, 8), (3, 1)])
+@every_family
+@pytest.mark.parametrize(("slots", "rows"), [(1, 256), (3, 8), (3, 1)])
 def test_mixed_questions_are_weighed_as_each_answer_is_scored(base, memories, slots, rows, monkeypatch):
     monkeypatch.setattr(module, "ROWS", rows)
     monkeypatch.setattr("imprint.memory.serve.ROWS_OF_ANSWERS", rows)
