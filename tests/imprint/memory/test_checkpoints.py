@@ -81,6 +81,7 @@ def test_gradients_are_those_without(any_base, half, within_fused):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("base", ["llama", "gpt2", "t5"], indirect=True)
 def test_less_is_kept(base):
     """Of three layers the inputs alone: far less than half of what a pass keeps otherwise."""
     whole, little = Kept(), Kept()
