@@ -10,7 +10,7 @@ from toys import base_of, in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import collate
 from imprint.base.fit import batches, fit, packed, padded
-from imprint.base.loss import mean_loss, nats_of, nats_per_row
+from imprint.base.loss import mean_loss, nats_per_row
 from imprint.base.settings import FitSettings
 from imprint.base.trunk import layers_for
 from imprint.errors import NotEnoughDataError
@@ -35,24 +35,22 @@ def test_the_loss_is_hugging_faces_own_over_the_response(base):
 
 
 @every_family
-def test_no_token_sees_what_comes_after_it(base):
-    """Another last token of the response changes the loss of that token, and of none before it."""
+def test_no_token_sees_itself_or_what_comes_after_it(base):
+    """The last token of a response moves no hidden state that a token is read from; the one before moves the last."""
     example = base.encoder.example(invented_rows("u1", 1)[0])
-    other = replace(example, input_ids=(*example.input_ids[:-1], example.input_ids[-1] + 1))
+    layers = layers_for(base.model)
+
+    def read_with(place):
+        ids = list(example.input_ids)
+        ids[place] += 1
+        return layers.at_labels(layers.rows([[replace(example, input_ids=tuple(ids))]]))
 
     with torch.no_grad():
-        whole, changed = (nats_of_tokens(base.model, one) for one in (example, other))
-
-    assert len(whole) == example.response_tokens > 2
-    assert torch.equal(whole[:-1], changed[:-1])
-    assert whole[-1] != changed[-1]
-
-
-def nats_of_tokens(model, example):
-    """Nats of each response token, from the hidden states of the trained and scored path."""
-    layers = layers_for(model)
-    rows = layers.rows([[example]])
-    return nats_of(model, layers.at_labels(rows), rows.label)
+        whole = layers.at_labels(layers.rows([[example]]))
+        assert len(whole) == example.response_tokens > 2
+        assert torch.equal(read_with(-1), whole)
+        moved = (read_with(-2) - whole).abs().amax(-1) > 0
+    assert moved.tolist() == [False] * (len(whole) - 1) + [True]
 
 
 @every_family
