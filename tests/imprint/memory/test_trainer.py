@@ -62,7 +62,7 @@ def test_forward_and_gradients_equal_plain_pytorch(base):
     torch.testing.assert_close(ours, naive, rtol=1e-5, atol=1e-5)
     for name, pair in pairs.items():
         for mine, theirs in zip(pair, copies[name], strict=True):
-            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+            assert (mine.grad - theirs.grad).norm() < 1e-3 * theirs.grad.norm(), name
     # the comparison can fail: another scale is another gradient
     wrong = naive_loss(plain, examples, copies, config.alpha_ratio * 1.1)
     assert abs(wrong - ours) > 1e-3
