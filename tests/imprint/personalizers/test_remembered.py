@@ -107,12 +107,12 @@ def test_who_asks_is_known_before_any_memory_is_opened(tmp_path):
     lines = [
         {"user": "ann", "query": "q"},
         {"user_id": USERS[1], "query": "q"},
-        {"user": "nobody", "query": "q"},
+        {"user": "dora", "query": "q"},
         {"user": "cleo"},
     ]
     file.write_text("\n".join(["{broken", *map(json.dumps, lines), json.dumps(lines[0])]))
 
-    assert users_asking(file, TERMS) == {USERS[0], USERS[1], known_as("nobody")}
+    assert users_asking(file, TERMS) == {USERS[0], USERS[1], known_as("dora")}
     with pytest.raises(CorpusError, match=r"respond\.requests"):
         users_asking(tmp_path / "absent.jsonl", TERMS)
 
