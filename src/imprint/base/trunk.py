@@ -27,6 +27,10 @@ from imprint.base.packing import Packed, pack, packed_attention
 from imprint.base.sites import family_of
 
 
+def _unwarned(*_: Any) -> None:
+    """In place of Hugging Face's warning that ids with padding came without a mask."""
+
+
 class Layers(Protocol):
     """How rows of many users go through a model: packed through a `Trunk`, or padded through an `EncoderDecoder`."""
 
@@ -68,6 +72,8 @@ class Trunk:
         self._layers: Any = getattr(self._parent, self._name)
         self._in_halves = in_halves(model)
         self._first_position = first_position(model)
+        # packed attention hides what fills rows up; looking for it among the ids makes a card wait in every step
+        self._backbone.warn_if_padding_and_no_attention_mask = _unwarned
 
     def rows(self, slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
         """The rows of each slot, packed."""
