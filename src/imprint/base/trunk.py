@@ -73,7 +73,7 @@ class Trunk:
         self._in_halves = in_halves(model)
         self._first_position = first_position(model)
         # packed attention hides what fills rows up; looking for it among the ids makes a card wait in every step
-        self._backbone.warn_if_padding_and_no_attention_mask = _unwarned
+        self._backbone.warn_if_padding_and_no_attention_mask = _unwarned  # type: ignore[assignment]
 
     def rows(self, slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
         """The rows of each slot, packed."""
