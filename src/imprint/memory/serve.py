@@ -196,7 +196,7 @@ def decode(
     written, ended = list[Tensor](), torch.zeros(len(filled), dtype=torch.bool, device=device)
     with stacked(base, _factors(memories, device)):
         text = continued(base.model, filled, eos, max_new_tokens)
-        while len(written) < max_new_tokens and not bool(ended.all()):
+        while len(written) < max_new_tokens and not (written and bool(ended.all())):
             written.append(logits_of(base.model, text.step(written[-1] if written else None)).argmax(-1))
             ended |= written[-1] == eos
     answers = torch.stack(written, dim=1).tolist()
