@@ -34,7 +34,20 @@ def continued(model: nn.Module, prompts: Prompts, filler: int, most: int) -> Con
     return kind(model, prompts, filler, most)
 
 
-class _Extended:
+class _Cached:
+    """The keys and values of what a module has read."""
+
+    _cache: Any = None
+
+    def _read_last(self, module: nn.Module, **inputs: Tensor) -> Tensor:
+        """Hidden states after the last token that `module` is given, [rows, hidden]."""
+        output = module(**inputs, past_key_values=self._cache, use_cache=True)
+        self._cache = output.past_key_values
+        hidden: Tensor = output.last_hidden_state[:, -1]
+        return hidden
+
+
+class _Extended(_Cached):
     """A causal model: prompts are padded on the left, where nothing attends, and grow on the right."""
 
     def __init__(self, model: nn.Module, prompts: Prompts, filler: int, most: int) -> None:
@@ -45,22 +58,13 @@ class _Extended:
         self._seen = (torch.arange(width + most, device=device) >= padding).long()
         self._place = (torch.arange(width, device=device) - padding).clamp_(min=0) + first_position(model)
         self._read = 0
-        self._cache: Any = None
 
     def step(self, chosen: Tensor | None) -> Tensor:
         if chosen is not None:
             self._ids, self._place = chosen[:, None], self._place[:, -1:] + 1
         self._read += self._ids.shape[1]
-        output = self._backbone(
-            input_ids=self._ids,
-            attention_mask=self._seen[:, : self._read],
-            position_ids=self._place,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self._cache = output.past_key_values
-        hidden: Tensor = output.last_hidden_state[:, -1]
-        return hidden
+        seen = self._seen[:, : self._read]
+        return self._read_last(self._backbone, input_ids=self._ids, attention_mask=seen, position_ids=self._place)
 
     def of(self, rows: Tensor) -> Self:
         taken = copy(self)
@@ -69,7 +73,7 @@ class _Extended:
         return taken
 
 
-class _Answered:
+class _Answered(_Cached):
     """An encoder-decoder model: prompts are read by the encoder, and what is written is the decoder's alone."""
 
     def __init__(self, model: nn.Module, prompts: Prompts, filler: int, most: int) -> None:
@@ -80,19 +84,14 @@ class _Answered:
         self._real = (torch.arange(width, device=device) < lengths[:, None]).long()
         self._encoded = reader_of(model)(input_ids=ids, attention_mask=self._real).last_hidden_state
         self._start = torch.full((len(prompts),), start_of(model), device=device)
-        self._cache: Any = None
 
     def step(self, chosen: Tensor | None) -> Tensor:
-        output = self._decoder(
+        return self._read_last(
+            self._decoder,
             input_ids=(self._start if chosen is None else chosen)[:, None],
             encoder_hidden_states=self._encoded,
             encoder_attention_mask=self._real,
-            past_key_values=self._cache,
-            use_cache=True,
         )
-        self._cache = output.past_key_values
-        hidden: Tensor = output.last_hidden_state[:, -1]
-        return hidden
 
     def of(self, rows: Tensor) -> Self:
         taken = copy(self)

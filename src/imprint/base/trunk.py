@@ -26,9 +26,7 @@ from imprint.base.halves import in_halves, run_half
 from imprint.base.packing import Packed, pack, packed_attention
 from imprint.base.sites import family_of
 
-
-def _unwarned(*_: Any) -> None:
-    """In place of Hugging Face's warning that ids with padding came without a mask."""
+_WARNING = "warn_if_padding_and_no_attention_mask"
 
 
 class Layers(Protocol):
@@ -72,8 +70,6 @@ class Trunk:
         self._layers: Any = getattr(self._parent, self._name)
         self._in_halves = in_halves(model)
         self._first_position = first_position(model)
-        # packed attention hides what fills rows up; looking for it among the ids makes a card wait in every step
-        self._backbone.warn_if_padding_and_no_attention_mask = _unwarned  # type: ignore[assignment]
 
     def rows(self, slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
         """The rows of each slot, packed."""
@@ -159,7 +155,7 @@ class Trunk:
         return cos[0], sin[0]
 
     def _run(self, rows: Packed) -> Tensor:
-        with packed_attention(self._model, rows):
+        with packed_attention(self._model, rows), _unwarned(self._backbone):
             places = rows.positions + self._first_position
             return self._backbone(input_ids=rows.ids, position_ids=places, use_cache=False).last_hidden_state
 
@@ -183,6 +179,19 @@ class Trunk:
             yield
         finally:
             setattr(self._parent, self._name, self._layers)
+
+
+@contextmanager
+def _unwarned(backbone: nn.Module) -> Iterator[None]:
+    """Within the block ids with padding and without a mask are no reason for Hugging Face's warning.
+
+    Packed attention hides what fills rows up, and looking for it among the ids makes a card wait in every step.
+    """
+    vars(backbone)[_WARNING] = lambda *_: None
+    try:
+        yield
+    finally:
+        del vars(backbone)[_WARNING]
 
 
 @contextmanager
