@@ -87,9 +87,9 @@ class RunHooks:
         if "metrics" in pipeline.all_outputs():
             from rich.console import Console
 
-            from imprint.report.tables import terminal_table
+            from imprint.report.tables import terminal_tables
 
-            Console().print(terminal_table(catalog.load("metrics")))
+            Console().print(*terminal_tables(catalog.load("metrics")), sep="\n")
         for page in sorted({"report", "comparison"} & pipeline.all_outputs()):
             log.info("The %s: %s", page, catalog.get(page).address)
 

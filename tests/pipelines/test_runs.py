@@ -80,7 +80,8 @@ def test_only_train_rows_made_a_model_and_only_reported_users_are_measured(finis
     rows = open_table(data_root / "04_feature/user_histories").to_table().to_pylist()
     index = {row["user_id"]: row for row in open_table(data_root / "04_feature/user_index").to_table().to_pylist()}
     split = {row["record_id"]: (row["user_id"], row["split"]) for row in rows}
-    scored = open_table(data_root / "07_model_output/scores").to_table().to_pylist()
+    shards = sorted((data_root / "07_model_output/scores").iterdir())
+    scored = [row for shard in shards for row in open_table(shard).to_table().to_pylist()]
     assert {split[row["record_id"]] for row in scored} <= {
         (user_id, "test") for user_id, user in index.items() if user["role"] == "reported"
     }

@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SIGNIFICANT = 0.05
-FEW_METHODS = 6
-"""More than this many columns of a terminal's table could not be read."""
-SHOWN_OF_MANY = ("loss", "rougeL", "persona_f1", "accuracy", "mae", "recall@10", "seconds_per_user", "bytes_per_user")
-"""Those of them that were measured are its columns."""
+HEADLINES = (
+    "loss",
+    "rougeL",
+    "persona_f1",
+    "win_rate",
+    "accuracy",
+    "mae",
+    "recall@10",
+    "fact_presence",
+    "own_best_share",
+    "seconds_per_user",
+    "bytes_per_user",
+)
+"""What a terminal shows of all that was measured."""
+COLUMNS = 4
+"""Metrics beside each other in a terminal of 80 columns."""
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -80,7 +92,7 @@ def metric_keys(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def method_table(metrics: Mapping[str, Any]) -> list[MethodRow]:
-    """One row a method, in `ordered_methods`' order. Nothing is best where only one method was measured."""
+    """One row a method, in `ordered_methods`' order. Nothing is best of one, or of equals."""
     best = {key: _best_methods(metrics, key) for key in metric_keys(metrics)}
     return [
         MethodRow(
@@ -103,6 +115,8 @@ def _best_methods(metrics: Mapping[str, Any], key: str) -> set[str]:
     means = {method: scores[key]["mean"] for method, scores in metrics["methods"].items() if key in scores}
     direction = higher_is_better(metrics, key)
     if direction is None or len(means) < 2:
+        return set()
+    if len(set(means.values())) == 1:
         return set()
     best = max(means.values()) if direction else min(means.values())
     return {method for method, mean in means.items() if mean == best}
@@ -142,50 +156,41 @@ def p_in_words(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def terminal_table(metrics: Mapping[str, Any]) -> Table:
-    """The scores for a terminal: a `rich` table with a row a metric and a column a method, so that 80 columns do.
-
-    Best values are bold; intervals stand under the means. Many methods have a row each, with the means of some metrics.
-    """
+def terminal_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """The scores for a terminal of 80 columns: `rich` tables with a row a method, for four of the HEADLINES each."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     rows = method_table(metrics)
-    if len(rows) > FEW_METHODS:
-        return _table_of_many(rows)
-    table = Table(caption="mean over users, 95 % bootstrap interval below; bold: best")
-    table.add_column("metric")
-    for row in rows:
-        # Text, not str: a method's name is data, and rich reads square brackets in a str as markup
-        table.add_column(Text(row.method), justify="right")
-    for key in metric_keys(metrics):
-        table.add_row(label(key), *(_terminal_cell(row.cells.get(key)) for row in rows))
-    return table
-
-
-def _table_of_many(rows: Sequence[MethodRow]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(caption="mean over users; bold: best. Intervals: metrics.json and the page")
-    table.add_column("method", min_width=max(len(row.method) for row in rows))  # a cut name would be another method
-    keys = [key for key in SHOWN_OF_MANY if any(key in row.cells for row in rows)]
-    for key in keys:
-        table.add_column(label(key), justify="right")
-    for row in rows:
-        cells = [row.cells.get(key) for key in keys]
-        means = [Text(cell.mean, style="bold" if cell.best else "") if cell else Text("none", "dim") for cell in cells]
-        table.add_row(Text(row.method), *means)
-    return table
+    measured = [key for key in HEADLINES if any(key in row.cells for row in rows)]
+    tables = []
+    for first in range(0, len(measured), COLUMNS):
+        keys = measured[first : first + COLUMNS]
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("method", min_width=max(len(row.method) for row in rows))  # a cut name is another method's
+        for key in keys:
+            table.add_column(label(key), justify="right")
+        for row in rows:
+            if any(key in row.cells for key in keys):
+                # Text, not str: a method's name is data, and rich reads square brackets in a str as markup
+                table.add_row(Text(row.method), *(_terminal_cell(row.cells.get(key)) for key in keys))
+        tables.append(table)
+    if tables:
+        tables[-1].caption = "mean over users, 95 % bootstrap interval below; bold: best"
+    return tables
 
 
 def _terminal_cell(cell: Cell | None) -> Text:
     from rich.text import Text
 
     if cell is None:
-        return Text("not measured", style="dim")
-    interval = cell.interval.replace(" to ", " – ")  # fits a narrow column
-    return Text(cell.mean, style="bold" if cell.best else "").append(f"\n{interval}", style="dim not bold")
+        return Text("none", style="dim")
+    low, high = cell.interval.split(" to ")
+    unit = low.partition(" ")[2]
+    if high.partition(" ")[2] == unit:
+        low = low.partition(" ")[0]  # a unit that both have is said once
+    return Text(cell.mean, style="bold" if cell.best else "").append(f"\n{low}–{high}", style="dim not bold")
 
 
 def ranked_trials(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,6 @@ import re
 import pytest
 
 from imprint.report.comparison import answers, best_method, headline, not_worse, render_comparison, task_tables
-from imprint.report.tables import terminal_table
 
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
 
@@ -140,11 +139,3 @@ def test_the_page_is_one_file_the_same_twice_and_escapes_what_it_shows(compared)
     assert not re.search(r"(src|href)\s*=\s*[\"']?http", text)
     assert all(f'id="{name}"' in text for name in ("scores", "history", "costs", "pairs"))
     assert "at most 5,000 tokens" in text
-
-
-def test_a_terminal_shows_many_methods_one_a_row(compared):
-    few, many = compared(), compared({**MEANS, "user_llm": 2.35})
-    assert terminal_table(few).columns[0].header == "metric"
-    table = terminal_table(many)
-    assert table.columns[0].header == "method"
-    assert len(table.rows) == 7

@@ -14,7 +14,7 @@ from imprint.report.tables import (
     method_table,
     ordered_methods,
     ranked_trials,
-    terminal_table,
+    terminal_tables,
     verdict,
 )
 
@@ -116,18 +116,49 @@ def test_comparisons_are_shown_with_sign_and_verdict(evaluation: Make) -> None:
     assert row.p_holm == "0.001"
 
 
-def test_the_terminal_table_shows_every_method_as_it_is(evaluation: Make) -> None:
-    """A name with square brackets is text and not an instruction to rich."""
+def test_nothing_is_best_where_all_are_equal(evaluation: Make) -> None:
+    """Three zeros are no victory."""
+    metrics = evaluation()["metrics"]
+    for scores in metrics["methods"].values():
+        scores["rouge1"]["mean"] = 0.0
+    assert best(metrics, "rouge1") == []
+
+
+def on_80_columns(metrics: dict[str, Any]) -> str:
+    """What a person sees."""
     from rich.console import Console
 
-    metrics = evaluation({"base": 2.6, "memory": 1.9, "[red]retrieval": 2.4})["metrics"]
-    console = Console(width=200, no_color=True)
+    console = Console(width=80, no_color=True)
     with console.capture() as capture:
-        console.print(terminal_table(metrics))
-    text = capture.get()
-    assert "[red]retrieval" in text
-    assert "not measured" in text
-    assert f"{metrics['methods']['memory']['loss']['mean']:.3f}" in text
+        console.print(*terminal_tables(metrics), sep="\n")
+    return capture.get()
+
+
+def test_the_terminal_shows_every_method_as_it_is(evaluation: Make) -> None:
+    """No name is cut, and one with square brackets is text and not an instruction to rich."""
+    names = ("base", "random_memory", "population_memory", "memory", "memory+retrieval", "[red]retrieval")
+    metrics = evaluation(dict.fromkeys(names, 2.6))["metrics"]
+    one = {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 12}
+    metrics["methods"]["memory"] |= {"own_best_share": one, "fact_presence": one, "win_rate": one}
+    metrics["methods"]["memory"]["bytes_per_user"] = {"mean": 16_400.0, "low": 16_400.0, "high": 16_400.0, "n": 12}
+    text = on_80_columns(metrics)
+    assert all(f"\n {name} " in text for name in names)
+    assert "16.4–16.4 kB" in text
+
+
+def test_the_terminal_shows_means_over_intervals_and_a_unit_once(evaluation: Make) -> None:
+    """Of the headline metrics that were measured; a metric that a method has not is none."""
+    metrics = evaluation()["metrics"]
+    metrics["methods"]["memory"]["win_rate"] = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 12}
+    metrics["methods"]["memory"]["bytes_per_user"] = {"mean": 900.0, "low": 800.0, "high": 1200.0, "n": 12}
+    text = on_80_columns(metrics)
+    loss = metrics["methods"]["memory"]["loss"]
+    assert f"{loss['mean']:.3f}" in text
+    assert f"{loss['low']:.3f}–{loss['high']:.3f}" in text
+    assert "25.0–75.0 %" in text
+    assert "800 B–1.2 kB" in text
+    assert "none" in text
+    assert "BLEU" not in text
 
 
 def test_trials_are_ranked_by_objective_and_only_finished_ones_count(trial: Make) -> None:
