@@ -71,10 +71,10 @@ def measure_compared(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Losses, responses and costs of every compared method on reported users' test rows."""
     from imprint.evaluate.comparison import measure_run
-    from imprint.evaluate.wins import judged_run
+    from imprint.evaluate.wins import judging
     from imprint.personalizers.compared import compared_methods
 
     given = base_model, pooled_model, compared_memories, shared_methods, compare, base, memory.fleet, seed
     methods, index = compared_methods(*given, memory_workspace), user_index.to_table().to_pylist()
-    judge = partial(judged_run, user_histories, pooled_model, base, memory.fleet, evaluate.judge)
+    judge = judging(user_histories, pooled_model, base, memory.fleet, evaluate.judge)
     return measure_run(methods, user_histories, index, evaluate, judge, partial(counter, unit="user"))

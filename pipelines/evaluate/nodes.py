@@ -26,12 +26,13 @@ def score_methods(
     """The loss of every chosen test row under every method, and its choice where the answer is one of a set."""
     from imprint.data.shards import shards_at_hand, users_in
     from imprint.evaluate.choices import choosing_of, decided_rows
+    from imprint.evaluate.everybody import Everybody
     from imprint.evaluate.tables import scores_table
 
     models, most = (base_model, pooled_model, baseline_memories, memories), evaluate.max_test_rows
     given = user_histories, user_index, most, models, base, memory, shard_names, shard
     index = [row for name in shards_at_hand(shard_names, shard) for row in users_in(user_index, name)]
-    decided = partial(decided_rows, choosing=choosing_of(user_histories, index, evaluate))
+    decided = partial(decided_rows, choosing=choosing_of(Everybody(user_histories), index, evaluate))
     for name, records in _measured("score", decided, *given):
         yield {name: scores_table(records)}
 
@@ -52,12 +53,12 @@ def answer_queries(
     """The response of every method to some test queries of every user, and what the judge makes of them."""
     from imprint.evaluate.measure import answer_rows
     from imprint.evaluate.tables import responses_table
-    from imprint.evaluate.wins import judged_run
+    from imprint.evaluate.wins import judging
 
     models, most = (base_model, pooled_model, baseline_memories, memories), evaluate.responses_per_user
     given = user_histories, user_index, most, models, base, memory, shard_names, shard
     answered = partial(answer_rows, max_new_tokens=evaluate.max_new_tokens)
-    judge = partial(judged_run, user_histories, pooled_model, base, memory.fleet, evaluate.judge)
+    judge = judging(user_histories, pooled_model, base, memory.fleet, evaluate.judge)
     for name, records in _measured("answer", answered, *given):
         yield {name: responses_table(judge(records))}
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imprint.base.examples import Interaction
 from imprint.evaluate.choices import Choosing, answer_of, rank_among
+from imprint.evaluate.everybody import Everybody
 from imprint.provenance import seed_for
 from imprint.tasks import TASKS
-
-if TYPE_CHECKING:
-    import pyarrow.dataset as pads
 
 BASELINES = ("random", "majority", "own_majority", "popularity")
 
 
 def baselines(
-    table: pads.Dataset,
+    everybody: Everybody,
     histories: Mapping[str, Sequence[Interaction]],
     tested: Mapping[str, Sequence[Interaction]],
     scores: Iterable[Mapping[str, Any]],
@@ -34,28 +32,27 @@ def baselines(
 ) -> list[dict[str, Any]]:
     """Records like those of `with_choices`, without a loss, for every row that methods decided.
 
-    `histories` are the training rows of these users, `tested` their test rows; `table` has everybody's.
+    `histories` are the training rows of these users, `tested` their test rows.
     """
     decided = {row["record_id"] for row in scores if row["gold"] is not None}
     rows = [row for mine in tested.values() for row in mine if row.record_id in decided]
-    counts = {task: _counts(table, task) for task in dict.fromkeys(row.task for row in rows)}
     found = []
     for row in rows:
         about = {"user_id": row.user_id, "record_id": row.record_id, "task": row.task, "gold": answer_of(row)}
-        answered = _items(row, counts[row.task], choosing, seed)
+        answered = _items(row, everybody.counts(row.task), choosing, seed)
         if TASKS[row.task].kind != "item":
             own = Counter(answer_of(one) for one in histories[row.user_id] if one.task == row.task)
-            answered = _labels(row, counts[row.task], own, choosing, seed)
+            answered = _labels(row, everybody.counts(row.task), own, choosing, seed)
         for method, answer in answered.items():
             found.append({"method": method, **about, "nats": None, "tokens": None, **answer})
     return found
 
 
 def _labels(
-    row: Interaction, everybody: Counter[str], own: Counter[str], choosing: Choosing, seed: int
+    row: Interaction, counts: Counter[str], own: Counter[str], choosing: Choosing, seed: int
 ) -> dict[str, dict[str, Any]]:
     labels = choosing.answers[row.task].texts
-    majority = max(labels, key=lambda label: everybody[label])  # of equal ones the first
+    majority = max(labels, key=lambda label: counts[label])  # of equal ones the first
     given = {
         "random": Random(seed_for(seed, "random", row.record_id)).choice(labels),
         "majority": majority,
@@ -64,26 +61,15 @@ def _labels(
     return {method: {"chosen": label, "rank": None} for method, label in given.items()}
 
 
-def _items(row: Interaction, everybody: Counter[str], choosing: Choosing, seed: int) -> dict[str, dict[str, Any]]:
+def _items(row: Interaction, counts: Counter[str], choosing: Choosing, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     answers, barred = choosing.answers[row.task], choosing.barred(row)
-    counts = torch.tensor([everybody[item] for item in answers.texts])
+    often = torch.tensor([counts[item] for item in answers.texts])
     ranks = {
         "random": float(
             Random(seed_for(seed, "random", row.record_id)).randint(1, max(1, len(answers.texts) - len(barred)))
         ),
-        "popularity": rank_among(counts, answers.places[answer_of(row)], barred),
+        "popularity": rank_among(often, answers.places[answer_of(row)], barred),
     }
     return {method: {"chosen": None, "rank": rank} for method, rank in ranks.items()}
-
-
-def _counts(table: pads.Dataset, task: str) -> Counter[str]:
-    """How often the training rows of all users have each answer to a task."""
-    import pyarrow.compute as pc
-
-    wanted = (pc.field("task").cast("string") == task) & (pc.field("split") == "train")
-    counts: Counter[str] = Counter()
-    for batch in table.scanner(columns=["response"], filter=wanted).to_batches():
-        counts.update(text.strip() for text in batch.column(0).to_pylist())
-    return counts

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from imprint.base.answers import Answers
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, read_histories, users_of
+from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.measure import USERS_AT_ONCE, Rows, batched, score_rows, spread
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.protocol import Personalizer, question_of
 from imprint.tasks import TASKS
 
 if TYPE_CHECKING:
-    import pyarrow.dataset as pads
     from torch import Tensor
 
 SLACK = 0.5
@@ -53,23 +53,13 @@ class Choosing:
         return [places[item] for item in before if item in places and item != answer_of(row)]
 
 
-def choosing_of(table: pads.Dataset, index: Sequence[IndexRow], settings: EvaluateSettings) -> Choosing:
-    """The tasks of a corpus whose answer is one of a set, each with its set.
-
-    `table` is of all users, `index` of those who are scored. A task without labels of its own has the corpus's: the
-    distinct responses to it, in whatever split. A catalogue is known to everybody; who chose what from it is not in it.
-    """
-    named = {name for name in _distinct(table, "task") if name in TASKS and TASKS[name].kind != "text"}
-    answers = {}
-    for name in sorted(named):
-        found = TASKS[name].labels or sorted({text.strip() for text in _distinct(table, "response", name)})
-        answers[name] = Answers(found)
-    items = any(TASKS[name].kind == "item" for name in answers)
+def choosing_of(everybody: Everybody, index: Sequence[IndexRow], settings: EvaluateSettings) -> Choosing:
+    """What can be chosen; `index` is of those who are scored."""
     seen: dict[str, list[tuple[int, str]]] = {}
-    if items and settings.seen_items == "removed":
-        histories = read_histories(table, users_of(index, "reported"), "train", "validation", "test")
+    if settings.seen_items == "removed" and any(TASKS[name].kind == "item" for name in everybody.answers):
+        histories = read_histories(everybody.table, users_of(index, "reported"), "train", "validation", "test")
         seen = {user: [(row.order, answer_of(row)) for row in rows] for user, rows in histories.items()}
-    return Choosing(answers, settings.chosen_rows, seen)
+    return Choosing(everybody.answers, settings.chosen_rows, seen)
 
 
 def decided_rows(
@@ -136,13 +126,3 @@ def _ranked(
         rank = rank_among(values, answers.places[answer_of(row)], choosing.barred(row))
         found[row.record_id] = {"gold": answer_of(row), "rank": rank}
     return found
-
-
-def _distinct(table: pads.Dataset, column: str, task: str | None = None) -> list[str]:
-    import pyarrow.compute as pc
-
-    wanted = None if task is None else pc.field("task").cast("string") == task
-    values: dict[str, None] = {}
-    for batch in table.scanner(columns=[column], filter=wanted).to_batches():
-        values.update(dict.fromkeys(pc.unique(batch.column(0)).to_pylist()))
-    return list(values)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.choices import Choosing, choosing_of, with_choices
+from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
 from imprint.evaluate.measure import Rows, answer_rows, held_out_rows, score_rows
@@ -88,7 +89,7 @@ def measure_run(
     histories = read_histories(table, users_of(index, "reported"), "train")
     scored = held_out_rows(table, index, settings.max_test_rows)
     asked = held_out_rows(table, index, settings.responses_per_user)
-    choosing = choosing_of(table, index, settings)
+    choosing = choosing_of(Everybody(table), index, settings)
     scores, responses, found = [], [], {}
     for method in methods:
         draw = bars(method.name, total=len(scored))
@@ -139,7 +140,7 @@ def summarise_comparison(
 
     `measured` is what `measure_method` found, by method.
     """
-    run = gathered(table, index, scores, responses, settings, seed)
+    run = gathered(Everybody(table), index, scores, responses, settings, seed)
     histories, (found, counts) = run.histories, run.values()
     parts = [found]
     for method, one in measured.items():

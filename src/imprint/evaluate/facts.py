@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imprint.base.examples import Interaction
 from imprint.evaluate.per_user import PerUser
-
-if TYPE_CHECKING:
-    import pyarrow.dataset as pads
 
 
 def facts(
@@ -23,7 +20,7 @@ def facts(
 ) -> PerUser:
     """`fact_presence` and `fact_absence` of each user and method, where a response was to such a question.
 
-    `rows` are the test rows that were asked, `values` those of `values_given`.
+    `rows` are the test rows that were asked, `values` those that all users gave of each fact.
     """
     about = {row.record_id: dict(row.attributes) for row in rows}
     kept: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
@@ -41,21 +38,9 @@ def facts(
     return {method: dict(metrics) for method, metrics in found.items()}
 
 
-def values_given(table: pads.Dataset, rows: Iterable[Interaction]) -> dict[str, set[str]]:
-    """The values that training rows of all users have of each fact; `rows` say whether anybody asks for one.
-
-    The whole table is read only where somebody does.
-    """
-    import pyarrow.compute as pc
-
-    values: dict[str, set[str]] = defaultdict(set)
-    if any(dict(row.attributes).get("kind") == "absent" for row in rows):
-        for batch in table.scanner(columns=["attributes"], filter=pc.field("split") == "train").to_batches():
-            for pairs in batch.column(0).to_pylist():
-                attributes = dict(pairs or ())
-                if attributes.get("value"):
-                    values[attributes.get("fact", "")].add(attributes["value"])
-    return values
+def asks_for_absent(rows: Iterable[Interaction]) -> bool:
+    """Whether any of these rows asks for a fact that its user never gave."""
+    return any(dict(row.attributes).get("kind") == "absent" for row in rows)
 
 
 def holds(text: str, value: str) -> bool:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.evaluate.baselines import baselines
 from imprint.evaluate.choices import Choosing, choosing_of
 from imprint.evaluate.decisions import Counts, chosen, generated, values_of
-from imprint.evaluate.facts import facts, values_given
+from imprint.evaluate.everybody import Everybody
+from imprint.evaluate.facts import asks_for_absent, facts
 from imprint.evaluate.per_user import PerUser, answers, losses, merge
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import intervals
 from imprint.evaluate.wins import wins
 from imprint.tasks import TASKS
-
-if TYPE_CHECKING:
-    import pyarrow.dataset as pads
 
 Record = Mapping[str, Any]
 
@@ -72,7 +70,7 @@ class Gathered:
 
 
 def gathered(
-    table: pads.Dataset,
+    everybody: Everybody,
     index: Sequence[IndexRow],
     scores: Sequence[Record],
     responses: Sequence[Record],
@@ -81,11 +79,12 @@ def gathered(
 ) -> Gathered:
     """A run's records, and the baselines' where its tasks have such.
 
-    `table` has all users; `index` may be a shard's, which then has the values of its own users as the whole run would.
+    `index` may be a shard's, which then has the values of its own users as the whole run would.
     """
     reported = users_of(index, "reported")
-    histories, tested = read_histories(table, reported, "train"), read_histories(table, reported, "test")
-    choosing = choosing_of(table, index, settings)
-    more = baselines(table, histories, tested, scores, choosing, seed)
+    histories, tested = (read_histories(everybody.table, reported, split) for split in ("train", "test"))
+    choosing = choosing_of(everybody, index, settings)
+    more = baselines(everybody, histories, tested, scores, choosing, seed)
     asked = all_rows(tested)
-    return Gathered([*scores, *more], responses, histories, choosing, asked, values_given(table, asked))
+    given = everybody.facts if asks_for_absent(asked) else {}
+    return Gathered([*scores, *more], responses, histories, choosing, asked, given)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imprint.data.shards import ByShard, users_in
 from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.decisions import merge_counts
+from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
 from imprint.evaluate.per_user import PerUser, costs, merge_users, own_memory
@@ -41,11 +42,12 @@ def summarise_run(
 
     Rows are read shard by shard; of all users only the values are kept that means are taken of.
     """
+    everybody = Everybody(table)
     per_user, counts, measured, made = PerUser(), [], [], dict[str, list[str]]()
     for name in shards:
         users = users_in(index, name)
         scored, answered = scores(name).to_table().to_pylist(), responses(name).to_table().to_pylist()
-        found = gathered(table, users, scored, answered, settings, seed)
+        found = gathered(everybody, users, scored, answered, settings, seed)
         values, counted = found.values()
         merge_users(per_user, values)
         counts.append(counted)

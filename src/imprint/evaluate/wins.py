@@ -6,7 +6,8 @@ A judge for whom the order may matter is asked in both; where it contradicts its
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.examples import Interaction
@@ -55,24 +56,33 @@ def judged(
     return kept
 
 
-def judged_run(
+def judging(
     table: pads.Dataset,
     pooled_model: Mapping[str, Any],
     base: BaseSettings,
     fleet: FleetSettings,
     settings: JudgeSettings | None,
-    responses: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """The same from what the stages hand over; without settings, or without responses, nobody judges.
+) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
+    """`judged` from what the stages hand over, one judge for however many shards; without settings nobody judges.
 
-    Histories are read of the users in `responses` alone, so that a shard needs no other.
+    Histories are read of the users in the responses alone, so that a shard needs no other.
     """
-    if settings is None or not responses:
-        return [dict(row) for row in responses]
-    model = load_base(BaseRecord(**pooled_model), base) if settings.by == "likelihood" else None
-    users = dict.fromkeys(row["user_id"] for row in responses)
-    histories = read_histories(table, [{"user_id": user_id} for user_id in users], "train")
-    return judged(responses, histories, judge_of(settings, model, fleet.scoring_slots), settings)
+    if settings is None:
+        return lambda responses: [dict(row) for row in responses]
+
+    @cache
+    def judge() -> Judge:
+        model = load_base(BaseRecord(**pooled_model), base) if settings.by == "likelihood" else None
+        return judge_of(settings, model, fleet.scoring_slots)
+
+    def of(responses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        if not responses:
+            return []
+        users = dict.fromkeys(row["user_id"] for row in responses)
+        histories = read_histories(table, [{"user_id": user_id} for user_id in users], "train")
+        return judged(responses, histories, judge(), settings)
+
+    return of
 
 
 def preferred(judge: Judge, pairs: Sequence[Pair]) -> list[float]:

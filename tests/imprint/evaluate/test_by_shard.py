@@ -13,8 +13,10 @@ from imprint.base.load import load_base, prepare_base
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
 from imprint.data.partition import part_name
 from imprint.data.tables import new_table, open_table
+from imprint.evaluate import wins
 from imprint.evaluate.by_shard import measure_shards, measured_methods
 from imprint.evaluate.choices import choosing_of, decided_rows
+from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.measure import answer_rows
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.summary import summarise_run
@@ -81,7 +83,7 @@ class Run:
         return {"fixed_memory": self.stores["fixed_memory"][name]}
 
     def scores(self, shards):
-        choosing = choosing_of(self.table, self.index.to_table().to_pylist(), EVALUATE)
+        choosing = choosing_of(Everybody(self.table), self.index.to_table().to_pylist(), EVALUATE)
         return self.measured(shards, 3, partial(decided_rows, choosing=choosing))
 
     def metrics(self):
@@ -121,6 +123,23 @@ def test_every_shard_has_every_method_on_its_own_reported_users_test_rows(in_two
             ]
     assert measured_methods(in_two.pooled, in_two.baselines(in_two.names[0])) == 4
     assert measured_methods(in_two.plain, {}) == 2
+
+
+def test_one_judge_is_loaded_for_all_shards_and_knows_each_user_s_past(in_two, monkeypatch):
+    loaded = []
+    load = wins.load_base
+    monkeypatch.setattr(wins, "load_base", lambda record, settings: loaded.append(record) or load(record, settings))
+    answers = in_two.measured(in_two.names, 2, partial(answer_rows, max_new_tokens=3))
+    opposed = EVALUATE.judge.model_copy(update={"opponent": "base"})
+    judge = wins.judging(in_two.table, in_two.pooled, in_two.base, FLEET, opposed)
+
+    judged = {name: judge(answers[name]) for name in in_two.names}
+
+    assert len(loaded) == 1
+    assert all(row["won"] in (0, 0.5, 1) for rows in judged.values() for row in rows if row["method"] == "memory")
+    assert judge([]) == []
+    silent = wins.judging(in_two.table, in_two.pooled, in_two.base, FLEET, None)
+    assert silent(answers[in_two.names[0]]) == answers[in_two.names[0]]
 
 
 def test_one_shard_alone_has_what_it_has_among_others_and_each_model_is_loaded_once(in_two, monkeypatch):

@@ -8,6 +8,7 @@ from partitioned import history, rows_of, table_of
 
 from imprint.evaluate.baselines import baselines
 from imprint.evaluate.choices import choosing_of, rank_among, with_choices
+from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.measure import score_rows
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.tables import scores_table
@@ -30,10 +31,20 @@ ROWS = [
 """Two users of items; ann has had the first two before she is asked."""
 
 
+def everybody_of(rows, folder):
+    """What a table of these rows says."""
+    return Everybody(table_of(rows, folder))
+
+
 def items(folder, **settings):
-    """The table of `ROWS`, its training rows and test rows by user, and what can be chosen."""
-    table = table_of(ROWS, folder)
-    return table, rows_of(ROWS, "train"), rows_of(ROWS, "test"), choosing_of(table, INDEX, EvaluateSettings(**settings))
+    """What everybody says in `ROWS`, its training rows and test rows by user, and what can be chosen."""
+    everybody = everybody_of(ROWS, folder)
+    return (
+        everybody,
+        rows_of(ROWS, "train"),
+        rows_of(ROWS, "test"),
+        choosing_of(everybody, INDEX, EvaluateSettings(**settings)),
+    )
 
 
 def test_a_rank_is_counted_from_one_and_equal_ones_share_their_places():
@@ -51,7 +62,7 @@ def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_spl
         *history("bob", "category", ["drama", "music"]),
         *history("bob", "dialogue", ["hello", "there"]),
     ]
-    choosing = choosing_of(table_of(rows, tmp_path), INDEX, EvaluateSettings(chosen_rows=3))
+    choosing = choosing_of(everybody_of(rows, tmp_path), INDEX, EvaluateSettings(chosen_rows=3))
 
     assert {task: answers.texts for task, answers in choosing.answers.items()} == {
         "tag": MOVIE_TAGS,
@@ -59,7 +70,7 @@ def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_spl
     }
     asked = [row for row, _ in rows if row.user_id == "bob"]
     assert [row.task for row in choosing.chosen_of(asked)] == ["category", "category"]
-    assert choosing_of(table_of(rows[-2:], tmp_path), INDEX, EvaluateSettings()).answers == {}
+    assert choosing_of(everybody_of(rows[-2:], tmp_path), INDEX, EvaluateSettings()).answers == {}
 
 
 def test_items_seen_before_the_question_are_candidates_unless_removed(tmp_path):
@@ -98,8 +109,8 @@ def test_the_chosen_label_is_the_likeliest_and_other_rows_have_none(llama, tmp_p
         user: [row for row, _ in [*history(user, "rating", ["1", "5", "3"]), *history(user, "dialogue", ["hello"])]]
         for user in USERS
     }
-    table = table_of([(row, "test") for mine in rows.values() for row in mine], tmp_path)
-    choosing = choosing_of(table, INDEX, EvaluateSettings(chosen_rows=2))
+    everybody = everybody_of([(row, "test") for mine in rows.values() for row in mine], tmp_path)
+    choosing = choosing_of(everybody, INDEX, EvaluateSettings(chosen_rows=2))
     method = Unpersonalised("base", llama, 2)
 
     found = with_choices(method, rows, score_rows(method, rows), choosing)
@@ -129,16 +140,16 @@ def by_method(records):
 
 
 def test_popularity_ranks_by_training_rows_of_everybody(tmp_path):
-    table, trained, tested, choosing = items(tmp_path)
+    everybody, trained, tested, choosing = items(tmp_path)
 
-    found = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+    found = by_method(baselines(everybody, trained, tested, scored(tested), choosing, 1))
 
     assert found.keys() == {"random", "popularity"}
     # in training: apple river 1, apple stone 1, cloud 0, green quiet table 2, music 1
     assert [row["rank"] for row in found["popularity"]] == [5, 3, 3, 1]
     assert all(1 <= row["rank"] <= len(ITEMS) for row in found["random"])
     *_, removed = items(tmp_path, seen_items="removed")
-    without = by_method(baselines(table, trained, tested, scored(tested), removed, 1))
+    without = by_method(baselines(everybody, trained, tested, scored(tested), removed, 1))
     assert [row["rank"] for row in without["popularity"]] == [3, 2.5, 2, 1]
     assert all(row["nats"] is None and row["chosen"] is None for row in found["random"])
 
@@ -155,14 +166,14 @@ def test_majorities_are_of_training_rows_and_one_is_the_users_own(tmp_path):
         for user in ("ann", "bob", "dan")
     }
     trained = {user: [row for row, _ in rows if row.user_id == user] for user in tested}
-    table = table_of([*rows, *((row, "test") for mine in tested.values() for row in mine)], tmp_path)
-    choosing = choosing_of(table, INDEX, EvaluateSettings())
+    everybody = everybody_of([*rows, *((row, "test") for mine in tested.values() for row in mine)], tmp_path)
+    choosing = choosing_of(everybody, INDEX, EvaluateSettings())
 
-    found = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+    found = by_method(baselines(everybody, trained, tested, scored(tested), choosing, 1))
 
     assert [row["chosen"] for row in found["majority"]] == ["5", "5", "5"]
     assert [row["chosen"] for row in found["own_majority"]] == ["2", "5", "5"]
     assert {row["chosen"] for row in found["random"]} <= set("12345")
-    again = by_method(baselines(table, trained, tested, scored(tested), choosing, 1))
+    again = by_method(baselines(everybody, trained, tested, scored(tested), choosing, 1))
     assert again["random"] == found["random"]
-    assert baselines(table, trained, tested, [{"record_id": "ann-asked", "gold": None}], choosing, 1) == []
+    assert baselines(everybody, trained, tested, [{"record_id": "ann-asked", "gold": None}], choosing, 1) == []

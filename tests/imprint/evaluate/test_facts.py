@@ -9,7 +9,8 @@ from partitioned import table_of
 from imprint.base.examples import Interaction
 from imprint.corpora import CorpusSettings
 from imprint.corpora.fabricate import Fabricated
-from imprint.evaluate.facts import facts, holds, values_given
+from imprint.evaluate.everybody import Everybody
+from imprint.evaluate.facts import asks_for_absent, facts, holds
 
 
 def row(number, kind, fact, value="", user="u1"):
@@ -61,8 +62,9 @@ def test_values_are_those_of_everybodys_training_rows_where_somebody_asks(tmp_pa
     ]
     table = table_of(trained, tmp_path)
 
-    assert values_given(table, ROWS) == {"pet": {"Momo"}, "bus": {"u1", "stranger"}}
-    assert values_given(table, ROWS[:2]) == {}
+    assert Everybody(table).facts == {"pet": {"Momo"}, "bus": {"u1", "stranger"}}
+    assert asks_for_absent(ROWS)
+    assert not asks_for_absent(ROWS[:2])
 
 
 @pytest.mark.parametrize(
