@@ -1,7 +1,9 @@
 """From a plan to the file that Kubeflow runs, through kfp's public API: one container component a step.
 
 A component's command is `python3 -m kedro_kfp.step` with flags. A value known only at run time is an argument of
-its own, because the cluster's launcher replaces placeholders and cannot join text (kubeflow/pipelines#9486).
+its own, because the cluster's launcher replaces placeholders and cannot join text (kubeflow/pipelines#9486). The
+launcher knows inputs and outputs only: what Kubeflow knows of the run itself, such as its id, is the value of an input,
+where the driver puts it in.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from kedro_kfp.pods import dress
 from kedro_kfp.settings import KubeflowSettings
 
 _EXECUTOR_INPUT = "{{$}}"  # kfp's placeholder for all inputs and outputs of a task as JSON
+_RUN = "run"  # the input that carries the run's id
 
 
 def compile_plan(
@@ -46,7 +49,7 @@ def _pipeline(plan: Plan, settings: KubeflowSettings, env: str, params: str) -> 
         if settings.run.outcome_folder is None:
             _connect(plan, settings, params, env)
             return
-        last = _outcome_component(settings)()
+        last = _outcome_component(settings)(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         dress(last, "outcome", settings.profiles["default"], settings)
         with dsl.ExitHandler(last):
             _connect(plan, settings, params, env)
@@ -63,14 +66,17 @@ def _connect(plan: Plan, settings: KubeflowSettings, params: Any, env: Any) -> N
     from kfp import dsl
 
     done: dict[str, Any] = {}
+    given = {"params": params, "env": env}
+    if settings.tells_run:
+        given[_RUN] = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     for step in plan.steps:
         component = _step_component(plan, step, settings)
         if step.loop is None:
-            task = component(params=params, env=env)
+            task = component(**given)
         else:
             items = done[step.loop.source].outputs["items"]
             with dsl.ParallelFor(items, parallelism=step.loop.settings.parallelism) as item:
-                task = component(params=params, env=env, item=item)
+                task = component(**given, item=item)
         for earlier in step.needs:
             if step.loop is None or earlier != step.loop.source:
                 task.after(done[earlier])
@@ -84,6 +90,8 @@ def _step_component(plan: Plan, step: Step, settings: KubeflowSettings) -> Calla
     kinds = {"metrics": dsl.Metrics, "html": dsl.HTML, "markdown": dsl.Markdown}
     shown = {_identifier(dataset): (dataset, artifact) for dataset, artifact in step.artifacts.items()}
     inputs: dict[str, Any] = {"params": str, "env": str}
+    if settings.tells_run:
+        inputs[_RUN] = str
     if step.loop:
         inputs["item"] = str
     if step.lists:
@@ -94,7 +102,7 @@ def _step_component(plan: Plan, step: Step, settings: KubeflowSettings) -> Calla
         given = dict(zip(inputs, values, strict=True))
         flags = [*plan.flags(step), "--env", given["env"], "--params", given["params"]]
         if settings.run.run_id_parameter:
-            flags += ["--set", settings.run.run_id_parameter, dsl.PIPELINE_JOB_ID_PLACEHOLDER]
+            flags += ["--set", settings.run.run_id_parameter, given[_RUN]]
         if step.loop:
             flags += ["--item", step.loop.settings.parameter, given["item"]]
         if step.lists:
@@ -114,11 +122,11 @@ def _step_component(plan: Plan, step: Step, settings: KubeflowSettings) -> Calla
 def _outcome_component(settings: KubeflowSettings) -> Callable[..., Any]:
     from kfp import dsl
 
-    def command(status: Any) -> dsl.ContainerSpec:
-        flags = ["--folder", settings.run.outcome_folder, "--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, "--status", status]
+    def command(run: Any, status: Any) -> dsl.ContainerSpec:
+        flags = ["--folder", settings.run.outcome_folder, "--run", run, "--status", status]
         return dsl.ContainerSpec(image=settings.image, command=["python3", "-m", "kedro_kfp.outcome"], args=flags)
 
-    return _container_component(command, "outcome", {"status": dsl.PipelineTaskFinalStatus})
+    return _container_component(command, "outcome", {_RUN: str, "status": dsl.PipelineTaskFinalStatus})
 
 
 def _container_component(command: Callable[..., Any], name: str, inputs: Mapping[str, Any]) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from kedro_kfp import refusals
 from kedro_kfp.datasets import DatasetFacts
 from kedro_kfp.errors import PlanError
 from kedro_kfp.group import FAN_OUT, RESOURCES, group_nodes, named_by_tags
-from kedro_kfp.settings import Artifact, FanOut, KubeflowSettings, Profile
+from kedro_kfp.profiles import Profile
+from kedro_kfp.settings import Artifact, FanOut, KubeflowSettings
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kedro_kfp.settings import KubeflowSettings, Profile
+from kedro_kfp.profiles import Profile
+from kedro_kfp.settings import KubeflowSettings
 
 STEP_LABEL = "kedro-kfp/step"
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from kedro_kfp.errors import SettingsError
+from kedro_kfp.profiles import Block, Bytes, Profile, StepWishes
 
 _SECRET_NAME = re.compile(
     r"(?i)(^|_)(secret|token|password|passwd|credentials?|access_key(_id)?|api_?key|private_?key)(_|$)"
@@ -37,108 +38,25 @@ def _absolute(path: str) -> str:
     return path
 
 
-Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$", coerce_numbers_to_str=True)]
-Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(M|G|T|Ki|Mi|Gi|Ti)$")]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Accelerator(_Settings):
-    """Devices of one kind, a step."""
-
-    type: str = Field(default="nvidia.com/gpu", description="The resource's name in Kubernetes.")
-    count: int = Field(default=1, gt=0, description="Devices a pod.")
-
-
-class Toleration(_Settings):
-    """A taint that a step's pods put up with."""
-
-    key: str | None = Field(default=None, description="The taint's key; none with operator Exists is every taint.")
-    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How the taint's value is compared.")
-    value: str | None = Field(default=None, description="The taint's value, with Equal.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="The effect to tolerate; none is every effect."
-    )
-
-
-class NodeLabel(_Settings):
-    """One requirement on a machine's labels."""
-
-    key: str = Field(min_length=1, description="The label's key.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(description="The comparison.")
-    values: tuple[str, ...] = Field(default=(), description="What the label is compared with.")
-
-
-class Affinity(_Settings):
-    """Machines that a step's pods must have, or prefer."""
-
-    labels: tuple[NodeLabel, ...] = Field(min_length=1, description="All must hold.")
-    weight: int | None = Field(default=None, ge=1, le=100, description="A preference's weight; none: a requirement.")
-
-
-class Retry(_Settings):
-    """How a failed step is tried again."""
-
-    attempts: int = Field(default=0, ge=0, le=20, description="How often a failed task is tried again.")
-    backoff_seconds: int = Field(default=30, ge=0, description="The wait before the first new attempt.")
-    backoff_factor: float = Field(default=2.0, ge=1, description="Each wait is this many times the one before.")
-    backoff_max_seconds: int = Field(default=3600, ge=0, description="No wait is longer.")
-
-
-class Profile(_Settings):
-    """What a step's pods are given. What a profile does not say, `profiles.default` says."""
-
-    cpu: Cores = Field(default="1", description="CPU cores, requested and limited to.")
-    memory: Bytes = Field(default="2Gi", description="Memory, requested and limited to.")
-    accelerator: Accelerator | None = Field(default=None, description="GPUs or the like.")
-    shared_memory: Bytes | None = Field(default=None, description="Size of /dev/shm; counts as memory.")
-    node_selector: Mapping[str, str] = Field(default_factory=dict, description="Labels the machine must have.")
-    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints the pods put up with.")
-    affinity: tuple[Affinity, ...] = Field(
-        default=(), description="Machines wanted or preferred; of several required entries, one is enough."
-    )
-    retry: Retry = Field(default=Retry(), description="What happens after a failure.")
-    timeout_seconds: int | None = Field(default=None, gt=0, description="A pod that runs longer is ended.")
-    cache: bool = Field(
-        default=False,
-        description="Let Kubeflow skip the step when its inputs are those of an earlier run; only for steps whose "
-        "outputs lie under content-addressed paths, because a skipped step writes nothing.",
-    )
-
-    def with_changes(self, other: Profile) -> Profile:
-        """The profile that says what `other` says, and for the rest what this one says."""
-        return Profile(**{**_said(self), **_said(other)})
-
-
-def _said(profile: Profile) -> dict[str, Any]:
-    return {name: getattr(profile, name) for name in Profile.model_fields if name in profile.model_fields_set}
-
-
-class StepWishes(Profile):
-    """One step's own wishes, over those of its profile."""
-
-    profile: str | None = Field(default=None, description="A name of `profiles`; none: the nodes' res.* tag.")
-
-
-class Secret(_Settings):
+class Secret(Block):
     """A Kubernetes secret whose values steps read from their environment."""
 
     name: Label = Field(description="The secret's name.")
     keys: Mapping[str, str] = Field(min_length=1, description="Key in the secret: environment variable.")
 
 
-class SecretFiles(_Settings):
+class SecretFiles(Block):
     """A Kubernetes secret whose keys steps read as files."""
 
     name: Label = Field(description="The secret's name.")
     mount_path: AbsolutePath = Field(description="The folder in which each key is a file.")
 
 
-class Volume(_Settings):
+class Volume(Block):
     """A persistent volume claim in every step's pod."""
 
     claim: Label = Field(description="The claim's name.")
@@ -146,14 +64,14 @@ class Volume(_Settings):
     sub_path: str = Field(default="", description="The part of the volume that is mounted; none: all of it.")
 
 
-class Scratch(_Settings):
+class Scratch(Block):
     """An empty folder of each pod's own, gone with the pod: where an image with a read-only root may write."""
 
     mount_path: AbsolutePath = Field(description="Where steps see it.")
     size: Bytes = Field(description="A pod that writes more is ended.")
 
 
-class Security(_Settings):
+class Security(Block):
     """Whom containers run as. KFP offers no more than this; what else a pod may do is the cluster's policy."""
 
     run_as_user: int | None = Field(default=None, gt=0, description="User id; none: the image's.")
@@ -161,21 +79,21 @@ class Security(_Settings):
     run_as_non_root: bool = Field(default=True, description="Refuse to start as root.")
 
 
-class FanOut(_Settings):
+class FanOut(Block):
     """One task for each item of a list that a step writes."""
 
     parameter: str = Field(min_length=1, description="The Kedro parameter (dotted) that a task finds its item in.")
     parallelism: int = Field(gt=0, description="Tasks at work at a time.")
 
 
-class Artifact(_Settings):
+class Artifact(Block):
     """A dataset shown in Kubeflow's own pages."""
 
     kind: Literal["metrics", "html", "markdown"] = Field(description="How it is shown.")
     keep: tuple[str, ...] = Field(default=("*",), description="Of metrics: dotted names to show, with wildcards.")
 
 
-class Client(_Settings):
+class Client(Block):
     """How commands reach the Kubeflow API. Credentials are read from the environment, never from a file here."""
 
     host: str | None = Field(default=None, description="URL of the API; none: the kfp client finds it itself.")
@@ -191,7 +109,7 @@ class Client(_Settings):
     iap_client_id: str | None = Field(default=None, description="OAuth client of an Identity-Aware Proxy.")
 
 
-class Run(_Settings):
+class Run(Block):
     """One run, and what is left of it."""
 
     experiment: str = Field(default="default", min_length=1, description="The experiment that runs are filed under.")
@@ -205,7 +123,7 @@ class Run(_Settings):
     )
 
 
-class Objective(_Settings):
+class Objective(Block):
     """The number that a search makes small or large."""
 
     name: str = Field(default="objective", pattern=r"^[A-Za-z][\w-]*$", description="Its name in Katib.")
@@ -214,7 +132,7 @@ class Objective(_Settings):
     goal: Literal["minimize", "maximize"] = Field(default="minimize", description="Which way is better.")
 
 
-class Searched(_Settings):
+class Searched(Block):
     """One parameter of a search. Its bounds or choices stand in the Kedro parameters, in one place."""
 
     kind: Literal["double", "int", "choice"] = Field(description="A number between two bounds, or one of a list.")
@@ -222,7 +140,7 @@ class Searched(_Settings):
     logarithmic: bool = Field(default=False, description="Draw numbers evenly on a logarithmic scale.")
 
 
-class Katib(_Settings):
+class Katib(Block):
     """A search with Katib: TPE, one trial a pod."""
 
     step: str = Field(description="The step that runs one trial; it must fan out over nothing.")
@@ -235,7 +153,7 @@ class Katib(_Settings):
     seed: int = Field(default=0, ge=0, description="Of TPE.")
 
 
-class KubeflowSettings(_Settings):
+class KubeflowSettings(Block):
     """All of kubeflow.yml."""
 
     name: Label = Field(description="The pipeline's name in Kubeflow.")
@@ -280,10 +198,22 @@ class KubeflowSettings(_Settings):
         mounted = [one.mount_path for one in folders]
         if twice := sorted({path for path in mounted if mounted.count(path) > 1}):
             raise ValueError(f"volumes, scratch, secret_files: {twice} are mounted twice. Next: name each place once")
-        taken = {"params", "env", "item", "items", "status"} & self.artifacts.keys()
+        taken = {"params", "env", "run", "item", "items", "status"} & self.artifacts.keys()
         if taken:
             raise ValueError(f"artifacts: {sorted(taken)} are names of the translator's own. Next: rename the dataset")
+        cached = [f"profiles.{name}" for name, profile in self.profiles.items() if profile.cache]
+        cached += [f"steps.{name}" for name, wishes in self.steps.items() if wishes.cache]
+        if cached and self.tells_run:
+            raise ValueError(
+                f"{cached[0]}.cache: Kubeflow skips a step whose inputs are those of an earlier run, and the id of "
+                "each run is an input. Next: leave cache off, or run.run_id_parameter"
+            )
         return self
+
+    @property
+    def tells_run(self) -> bool:
+        """Whether steps are told the run's id."""
+        return self.run.run_id_parameter is not None
 
     def profile_named(self, name: str) -> Profile:
         """A profile with what it leaves to `profiles.default` filled in."""

@@ -14,6 +14,8 @@ from kedro_kfp.schema import pod_of, schema_defects
 from kedro_kfp.settings import is_pinned
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
+_REPLACED = re.compile(r"\{\{\$(\.(inputs|outputs)\..+)?\}\}")  # what the cluster's launcher knows
 _MAX_BYTES = 1_000_000  # etcd refuses objects above about 1.5 MB, and the cluster adds to what it is given
 
 
@@ -86,6 +88,21 @@ def _containers(compiled: Compiled) -> Iterator[str]:
         for argument in container.get("args", []):
             if "{{" in argument and not re.fullmatch(r"\{\{[^{}]+\}\}", argument):
                 yield f"{name}: the argument {argument!r} joins a placeholder to text, which the launcher does not do"
+        for text in _texts(container):
+            for placeholder in _PLACEHOLDER.findall(text):
+                if not _REPLACED.fullmatch(placeholder):
+                    yield (
+                        f"{name}: nobody replaces {placeholder!r} in a container; allowed are {{{{$}}}} and the task's "
+                        "inputs and outputs, and what Kubeflow knows of the run is given as an input's value"
+                    )
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping | list):
+        for one in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _texts(one)
 
 
 def _pods(compiled: Compiled) -> list[str]:

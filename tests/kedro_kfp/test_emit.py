@@ -33,7 +33,7 @@ def toy_plan(settings):
 
 
 def written(folder, params=None, **changed):
-    settings = read_settings(toy_settings(**{"steps": {"page": {"cache": True}}, **changed}))
+    settings = read_settings(toy_settings(**{"steps": {}, **changed}))
     file = folder / "pipeline.yaml"
     compile_plan(toy_plan(settings), settings, "cluster", file, params)
     return file
@@ -88,13 +88,31 @@ def test_a_step_is_told_its_nodes_environment_parameters_item_and_list(documents
     for part in (
         "--step square --pipeline spine --nodes square",
         "--env {{$.inputs.parameters['env']}} --params {{$.inputs.parameters['params']}}",
-        "--set run_id {{$.pipeline_job_uuid}}",
+        "--set run_id {{$.inputs.parameters['run']}}",
         "--item shard {{$.inputs.parameters['item']}}",
     ):
         assert part in flags
     assert "--list shard_names {{$.outputs.parameters['items'].output_file}}" in " ".join(write["args"])
     assert "--item" not in write["args"]
     assert "--list" not in square["args"]
+
+
+def test_the_run_s_id_reaches_every_container_as_the_input_that_the_cluster_fills_in(documents):
+    """The driver replaces it where it is the constant value of a task's input, and nowhere else."""
+    spec = documents[0]
+    loop = tasks_of(spec, "comp-exit-handler-1")["for-loop-2"]["componentRef"]["name"]
+    tasks = {
+        **spec["root"]["dag"]["tasks"],
+        **tasks_of(spec, "comp-exit-handler-1"),
+        **tasks_of(spec, loop),
+    }
+    for step in ("write", "square", "total", "page", "outcome"):
+        given = tasks[step]["inputs"]["parameters"]["run"]
+        assert given == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}, step
+        component = spec["components"][f"comp-{step}"]
+        assert component["inputDefinitions"]["parameters"]["run"]["parameterType"] == "STRING"
+        assert "{{$.inputs.parameters['run']}}" in container_of(documents, step)["args"]
+        assert "pipeline_job" not in str(container_of(documents, step))
 
 
 def test_artifacts_reach_kubeflow_s_pages(documents):
@@ -168,11 +186,11 @@ def test_without_a_block_about_security_pods_run_as_the_image_says(tmp_path):
 
 
 def test_retries_and_caching_are_as_set_and_caching_is_off_unless_it_is_asked_for(documents, tmp_path):
-    tasks = tasks_of(documents[0], "comp-exit-handler-1")
+    cached = next(yaml.safe_load_all(written(tmp_path, steps={"page": {"cache": True}}, run={}).read_text()))
+    tasks = cached["root"]["dag"]["tasks"]
     assert tasks["page"]["cachingOptions"] == {"enableCache": True}
-    assert [tasks[step].get("cachingOptions", {}).get("enableCache", False) for step in ("write", "total")] == [
-        False
-    ] * 2
+    tasks = tasks_of(documents[0], "comp-exit-handler-1")
+    assert [tasks[step].get("cachingOptions", {}).get("enableCache", False) for step in tasks] == [False] * 4
     assert tasks["write"]["retryPolicy"]["maxRetryCount"] == 1
     retry = {"attempts": 3, "backoff_seconds": 20, "backoff_factor": 1.5, "backoff_max_seconds": 90}
     spec = yaml.safe_load_all(written(tmp_path, steps={"write": {"retry": retry}, "page": {"retry": {}}}).read_text())
@@ -197,6 +215,7 @@ def test_the_exit_handler_runs_whatever_happened_and_a_run_has_its_limits(docume
     plain = next(yaml.safe_load_all(written(tmp_path, run={}).read_text()))
     assert set(plain["root"]["dag"]["tasks"]) == {"write", "for-loop-1", "total", "page"}
     assert "--set" not in plain["deploymentSpec"]["executors"]["exec-write"]["container"]["args"]
+    assert "pipeline_job" not in str(plain), "nobody asks for the run's id"
 
 
 def test_parameters_are_json_text_and_the_environment_can_be_chosen_for_a_run(tmp_path):

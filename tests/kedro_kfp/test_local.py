@@ -21,6 +21,7 @@ def local(project, compiled, **params):
 
 def outcome(project):
     (file,) = (project / "data/outcomes").iterdir()
+    assert "{{" not in file.name, "the run's id"
     return json.loads(file.read_text())
 
 

@@ -12,8 +12,9 @@ from repository import ROOT
 from toy_kedro import copy_toy, toy_settings
 
 from kedro_kfp.errors import SettingsError
+from kedro_kfp.profiles import Profile, StepWishes
 from kedro_kfp.project import read_project
-from kedro_kfp.settings import KubeflowSettings, Profile, Security, StepWishes, read_settings
+from kedro_kfp.settings import KubeflowSettings, Security, read_settings
 
 SHIPPED = yaml.safe_load((ROOT / "conf/cluster/kubeflow.yml").read_text())
 
@@ -91,6 +92,12 @@ def test_a_pinned_image_is_taken(image):
         ({"secret_files": [{"name": "k", "mount_path": "/tmp"}]}, "['/tmp'] are mounted twice"),
         ({"security": {"run_as_user": 0}}, "security.run_as_user"),
         ({"artifacts": {"report": {"kind": "pdf"}}}, "artifacts.report.kind"),
+        (
+            {"profiles": {"default": {"cache": True}}, "steps": {}},
+            "profiles.default.cache: Kubeflow skips a step",
+        ),
+        ({"steps": {"square": {"cache": True}}}, "steps.square.cache: Kubeflow skips a step whose inputs"),
+        ({"artifacts": {"run": {"kind": "html"}}}, "['run'] are names of the translator's own"),
         ({"artifacts": {"params": {"kind": "html"}}}, "['params'] are names of the translator's own"),
         ({"secrets": [{"name": "S3_KEYS", "keys": {"a": "A"}}]}, "secrets.0.name"),
         ({"environment": {"AWS_SECRET_ACCESS_KEY": "abc"}}, "environment.AWS_SECRET_ACCESS_KEY looks like"),

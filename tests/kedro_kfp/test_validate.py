@@ -42,6 +42,9 @@ BROKEN = [
     (lambda d: container(d).update(image="registry.example/toy"), "exec-square: the image .* is not pinned"),
     (lambda d: container(d)["resources"].pop("resourceMemoryLimit"), "exec-square: it has no resourceMemoryLimit"),
     (lambda d: container(d)["args"].append("a={{$.inputs.parameters['item']}}"), "joins a placeholder to text"),
+    (lambda d: container(d)["args"].append("{{$.pipeline_job_uuid}}"), "nobody replaces .*pipeline_job_uuid"),
+    (lambda d: container(d)["command"].append("{{workflow.uid}}"), "nobody replaces '{{workflow.uid}}'"),
+    (lambda d: container(d).update(env=[{"name": "A", "value": "{{$.pipeline_task_name}}"}]), "nobody replaces"),
     (
         lambda d: tasks(d)["finish"]["dependentTasks"].append("nobody"),
         "/finish: it waits for 'nobody'",
