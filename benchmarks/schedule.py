@@ -1,7 +1,8 @@
 """A loop over shards on a cluster, simulated: pods that start slowly, fail, wait and are slow, under a limit.
 
 A task is one shard. It takes a place in the loop from its first pod to its last, waits between attempts included, as
-Argo counts it, and tasks take places in their order. What a task meets (start-up times, failures, a slow machine) is
+Argo counts it, and tasks take places in their order. Every failure is one that Argo tries again: a command that fails,
+a pod that is killed or evicted. A pod that is deleted together with its machine is not, and is not played here. What a task meets (start-up times, failures, a slow machine) is
 drawn from the seed and its own number alone. So a change of one setting leaves every other draw as it was: more places
 never make a loop longer, and more failures never make it shorter.
 """
@@ -27,7 +28,7 @@ class Cluster:
     start_spread: float = 0.5
     """Standard deviation of the logarithm of that time."""
     failures_an_hour: float = 0.0
-    """Of one pod: machines that are taken away, lost connections, memory."""
+    """Of one pod: evictions from machines that are taken away, lost connections, memory."""
     slow_share: float = 0.0
     """Share of tasks that meet a slow machine."""
     slow_factor: float = 1.0
@@ -37,8 +38,7 @@ class Cluster:
     attempts: int = 20
     """How often a task is tried again."""
     wait: float = 30.0
-    """Before the first new attempt; each further wait is twice as long, up to `longest_wait`."""
-    longest_wait: float = 600.0
+    """Before the first new attempt; each further wait is twice as long."""
 
 
 class Pod(NamedTuple):
@@ -119,4 +119,4 @@ def _life(task: int, work: float, cluster: Cluster, seed: int) -> Iterator[Pod]:
         kept = max(0.0, lives / slowness - lost)
         yield Pod(task, attempt, now, now + start + lives, kept, failed=True)
         left -= kept
-        now += start + lives + min(cluster.wait * 2.0**attempt, cluster.longest_wait)
+        now += start + lives + cluster.wait * 2.0**attempt

@@ -16,7 +16,7 @@ def dress(task: Any, step: str, profile: Profile, settings: KubeflowSettings) ->
     task.set_caching_options(profile.cache)
     _resources(task, profile)
     _machines(task, profile)
-    _trials(task, profile)
+    _trials(task, profile, settings.run.deadline_seconds)
     _surroundings(task, step, settings)
 
 
@@ -45,7 +45,7 @@ def _machines(task: Any, profile: Profile) -> None:
         kubernetes.add_node_affinity(task, match_expressions=labels, weight=affinity.weight)
 
 
-def _trials(task: Any, profile: Profile) -> None:
+def _trials(task: Any, profile: Profile, deadline: int | None) -> None:
     from kfp import kubernetes
 
     if profile.retry.attempts:
@@ -54,7 +54,8 @@ def _trials(task: Any, profile: Profile) -> None:
             retry.attempts,
             backoff_duration=f"{retry.backoff_seconds}s",
             backoff_factor=retry.backoff_factor,
-            backoff_max_duration=f"{retry.backoff_max_seconds}s",
+            # the time of all attempts together, not the longest wait: after it Argo begins none
+            backoff_max_duration=f"{retry.seconds_for_all(profile.timeout_seconds, deadline)}s",
         )
     if profile.timeout_seconds:
         kubernetes.set_timeout(task, profile.timeout_seconds)

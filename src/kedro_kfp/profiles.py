@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$", coerce_numbers_to_str=True)]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(M|G|T|Ki|Mi|Gi|Ti)$")]
+_LONGEST_WAIT = 86_400
+_YEAR = 365 * 86_400
 
 
 class Block(BaseModel):
@@ -51,12 +53,39 @@ class Affinity(Block):
 
 
 class Retry(Block):
-    """How a failed step is tried again."""
+    """How a failed step is tried again.
+
+    Argo tries again what ended with an error of its own: a command that fails, a pod that is killed or evicted. A pod
+    that is deleted together with its machine is not tried again.
+    """
 
     attempts: int = Field(default=0, ge=0, le=20, description="How often a failed task is tried again.")
     backoff_seconds: int = Field(default=30, ge=0, description="The wait before the first new attempt.")
-    backoff_factor: float = Field(default=2.0, ge=1, description="Each wait is this many times the one before.")
-    backoff_max_seconds: int = Field(default=3600, ge=0, description="No wait is longer.")
+    backoff_factor: int = Field(
+        default=2, ge=1, description="Each wait is this many times the one before; Argo knows whole numbers only."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Retry:
+        longest = max(self.waits(), default=0)
+        if longest > _LONGEST_WAIT:
+            raise ValueError(
+                f"the last of {self.attempts} waits would be {longest} s; allowed are {_LONGEST_WAIT}. "
+                "Next: fewer attempts, or backoff_factor: 1, with which every wait is as long"
+            )
+        return self
+
+    def waits(self) -> list[int]:
+        """Seconds before each new attempt."""
+        return [self.backoff_seconds * self.backoff_factor**number for number in range(self.attempts)]
+
+    def seconds_for_all(self, timeout: int | None, deadline: int | None) -> int:
+        """How long after the first attempt was asked for Argo may still begin another.
+
+        Enough for every attempt to take its whole timeout. Waiting for a machine counts too, and nobody knows how long
+        that is: so the run's own deadline is the bound, and without one a year.
+        """
+        return max((self.attempts + 1) * (timeout or 0) + sum(self.waits()), deadline or _YEAR)
 
 
 class Profile(Block):

@@ -192,13 +192,34 @@ def test_retries_and_caching_are_as_set_and_caching_is_off_unless_it_is_asked_fo
     tasks = tasks_of(documents[0], "comp-exit-handler-1")
     assert [tasks[step].get("cachingOptions", {}).get("enableCache", False) for step in tasks] == [False] * 4
     assert tasks["write"]["retryPolicy"]["maxRetryCount"] == 1
-    retry = {"attempts": 3, "backoff_seconds": 20, "backoff_factor": 1.5, "backoff_max_seconds": 90}
+    retry = {"attempts": 3, "backoff_seconds": 20, "backoff_factor": 3}
     spec = yaml.safe_load_all(written(tmp_path, steps={"write": {"retry": retry}, "page": {"retry": {}}}).read_text())
     tasks = tasks_of(next(spec), "comp-exit-handler-1")
-    assert tasks["write"]["retryPolicy"] == {
-        "maxRetryCount": 3, "backoffDuration": "20s", "backoffFactor": 1.5, "backoffMaxDuration": "90s"
+    policy = tasks["write"]["retryPolicy"]
+    assert {**policy, "backoffMaxDuration": None} == {
+        "maxRetryCount": 3, "backoffDuration": "20s", "backoffFactor": 3.0, "backoffMaxDuration": None
     }  # fmt: skip
     assert "retryPolicy" not in tasks["page"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "most"),
+    [
+        (3600, None, 365 * 86_400),
+        (3600, 7200, 4 * 3600 + 20 + 60 + 180),
+        (3600, 604_800, 604_800),
+        (None, 604_800, 604_800),
+        (None, None, 365 * 86_400),
+    ],
+)
+def test_every_attempt_may_take_its_whole_time(tmp_path, timeout, deadline, most):
+    """Argo's `backoff.maxDuration` counts from the first attempt: after it, nothing is tried again."""
+    retry = {"attempts": 3, "backoff_seconds": 20, "backoff_factor": 3}
+    profiles = {**toy_settings()["profiles"], "default": {"retry": retry, "timeout_seconds": timeout}}
+    spec = next(
+        yaml.safe_load_all(written(tmp_path, profiles=profiles, run={"deadline_seconds": deadline}).read_text())
+    )
+    assert spec["root"]["dag"]["tasks"]["write"]["retryPolicy"]["backoffMaxDuration"] == f"{most}s"
 
 
 def test_the_exit_handler_runs_whatever_happened_and_a_run_has_its_limits(documents, tmp_path):
