@@ -17,7 +17,7 @@ from imprint.base.answers import Answers
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.evaluate.everybody import Everybody
-from imprint.evaluate.measure import USERS_AT_ONCE, Rows, batched, score_rows, spread
+from imprint.evaluate.measure import USERS_AT_ONCE, Rows, batched, score_rows, spread_by_task
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.protocol import Personalizer, question_of
 from imprint.tasks import TASKS
@@ -33,7 +33,7 @@ UNDECIDED: dict[str, Any] = {"gold": None, "chosen": None, "rank": None}
 
 @dataclass(frozen=True)
 class Choosing:
-    """What can be chosen in a corpus: `answers` by task, for at most `rows` of each user.
+    """What can be chosen in a corpus: `answers` by task, for `rows` of each user.
 
     `seen` has (order, item) of users' interactions where items that a user had before are no candidates.
     """
@@ -43,8 +43,8 @@ class Choosing:
     seen: Mapping[str, Sequence[tuple[int, str]]] = field(default_factory=dict)
 
     def chosen_of(self, rows: Sequence[Interaction]) -> list[Interaction]:
-        """Those of one user's scored rows for which a choice is made, spread evenly."""
-        return spread([row for row in rows if row.task in self.answers], self.rows)
+        """Those of one user's scored rows for which a choice is made (`spread_by_task`)."""
+        return spread_by_task([row for row in rows if row.task in self.answers], self.rows)
 
     def barred(self, row: Interaction) -> list[int]:
         """Places of items that are no candidates for this row: seen before it, and not the right one."""

@@ -35,12 +35,29 @@ def spread(rows: Sequence[Row], count: int | None) -> list[Row]:
     return [rows[(2 * index + 1) * len(rows) // (2 * count)] for index in range(count)]
 
 
+def spread_by_task(rows: Sequence[Interaction], count: int | None) -> list[Interaction]:
+    """`spread` within each task, tasks in proportion to their rows, the rows in their order.
+
+    A task has at least one row, so that there are more than `count` where there are more tasks; with `count` 0 none.
+    """
+    by_task: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_task.setdefault(row.task, []).append(place)
+    if count is None or len(rows) <= count:
+        return list(rows)
+    shares = dict.fromkeys(by_task, min(1, count))
+    for _ in range(count - len(by_task)):  # one at a time to the task that has most rows for each one taken
+        shares[max(by_task, key=lambda task: len(by_task[task]) / (shares[task] + 1))] += 1
+    taken = [place for task, places in by_task.items() for place in spread(places, shares[task])]
+    return [rows[place] for place in sorted(taken)]
+
+
 def held_out_rows(
     table: pads.Dataset, index: Sequence[IndexRow], rows_per_user: int | None
 ) -> dict[str, list[Interaction]]:
-    """At most `rows_per_user` test rows of every reported user; none for anybody else."""
+    """`rows_per_user` test rows of every reported user (`spread_by_task`); none for anybody else."""
     histories = read_histories(table, users_of(index, "reported"), "test")
-    return {user_id: spread(rows, rows_per_user) for user_id, rows in histories.items()}
+    return {user_id: spread_by_task(rows, rows_per_user) for user_id, rows in histories.items()}
 
 
 def score_rows(method: Personalizer, rows: Rows, on_user: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:

@@ -56,19 +56,21 @@ class EvaluateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_test_rows: int | None = Field(
-        default=64, ge=1, description="Test rows scored for each user, spread evenly over their test split; null: all."
+        default=64,
+        ge=1,
+        description="Test rows scored for each user, spread over the test split, at least one a task; null: all.",
     )
     chosen_rows: int = Field(
         default=16,
         ge=0,
         description="Of these, rows of each user for which a label is chosen or the catalogue of items ranked, where "
-        "the task has such; 0: none.",
+        "the task has such, at least one a task; 0: none.",
     )
     seen_items: Literal["kept", "removed"] = Field(
         default="kept", description="Whether an item that the user had before is still a candidate (as in User-LLM)."
     )
     responses_per_user: int = Field(
-        default=8, ge=0, description="Test queries answered for each user; 0: no generation."
+        default=8, ge=0, description="Test queries answered for each user, at least one a task; 0: no generation."
     )
     max_new_tokens: int = Field(default=32, ge=1, description="Tokens a response may have.")
     specificity_users: int = Field(

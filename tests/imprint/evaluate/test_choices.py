@@ -73,6 +73,15 @@ def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_spl
     assert choosing_of(everybody_of(rows[-2:], tmp_path), INDEX, EvaluateSettings()).answers == {}
 
 
+def test_the_favourite_after_many_items_is_chosen_too(tmp_path):
+    rows = [*history("ann", "next_item", ITEMS * 5), *history("ann", "favourite", ["music"], first=25)]
+    everybody = everybody_of(rows, tmp_path)
+
+    chosen = choosing_of(everybody, INDEX, EvaluateSettings(chosen_rows=4)).chosen_of([row for row, _ in rows])
+
+    assert [row.task for row in chosen] == ["next_item"] * 3 + ["favourite"]
+
+
 def test_items_seen_before_the_question_are_candidates_unless_removed(tmp_path):
     *_, tested, kept = items(tmp_path)
     *_, removed = items(tmp_path, seen_items="removed")

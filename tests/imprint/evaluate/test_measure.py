@@ -1,12 +1,13 @@
 """From rows to records to one value a user."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from toys import invented_rows
 
 from imprint.base.examples import Interaction
-from imprint.evaluate.measure import answer_rows, score_rows, specificity_matrix, spread
+from imprint.evaluate.measure import answer_rows, score_rows, specificity_matrix, spread, spread_by_task
 from imprint.evaluate.per_user import answers, costs, losses, merge, own_memory, persona_words, side_by_side
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
@@ -23,6 +24,36 @@ def test_spread_takes_the_same_rows_evenly():
     assert spread(list(range(3)), 4) == [0, 1, 2]
     assert spread(list(range(3)), None) == [0, 1, 2]
     assert spread(list(range(3)), 0) == []
+
+
+def tasks_of(rows):
+    return [row.task for row in rows]
+
+
+def test_rows_are_spread_within_each_task_and_the_one_of_a_rare_task_is_there():
+    """A favourite is a user's last row, and the row that an even spread over all of them never takes."""
+    items, last = invented_rows("u1", 24), invented_rows("u1", 1, first=24)
+    rows = [replace(row, task="next_item") for row in items] + [replace(row, task="favourite") for row in last]
+
+    for count in (2, 3, 4, 12):
+        found = spread_by_task(rows, count)
+        assert tasks_of(found) == ["next_item"] * (count - 1) + ["favourite"]
+        assert found[:-1] == spread(rows[:-1], count - 1)
+    assert spread_by_task(rows, None) == spread_by_task(rows, 25) == rows
+    assert spread_by_task(rows, 0) == []
+
+
+def test_tasks_have_rows_in_proportion_at_least_one_and_the_rows_stay_in_time_order():
+    rows = [
+        replace(row, task=task)
+        for row, task in zip(invented_rows("u1", 60), ["dialogue", "answer", "dialogue"] * 20, strict=True)
+    ]
+
+    found = spread_by_task(rows, 6)
+
+    assert sorted(tasks_of(found)) == ["answer"] * 2 + ["dialogue"] * 4
+    assert [row.order for row in found] == sorted(row.order for row in found)
+    assert len(spread_by_task([*rows, replace(rows[0], task="tag")], 2)) == 3
 
 
 def test_every_row_is_scored_and_answered_once_under_its_own_user(llama):
