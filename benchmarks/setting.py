@@ -168,7 +168,7 @@ def _random_user(base: BaseModelInUse, rows: Sequence[Interaction]) -> User:
 
 def _split(examples: list[Example], rows: Sequence[Interaction]) -> User:
     """The user of these rows, split by time as the default run splits a history."""
-    train, validation, _ = split_sizes(len(rows), _partition())
+    train, validation, _ = split_sizes(len(rows), "reported", _partition())
     test = train + validation
     return User(rows[0].user_id, examples[:train], examples[train:test], [row.query for row in rows[test:]])
 
@@ -182,7 +182,7 @@ def _embedded(options: Options) -> BaseModelInUse:
     settings = BaseSettings(**{**conf, "device": options.device, "dtype": "float32", "embedded": embedded})
     users = TRIAL_BACKGROUND if options.model in TRIAL else _conf("corpus")["fabricate"]["background_users"]
     background = _fabricated(users, "background_interactions")
-    rows = [row for history in background for row in history[: split_sizes(len(history), _partition())[0]]]
+    rows = [row for history in background for row in history]
     return load_base(prepare_base(rows, settings, SEED, Path(options.workspace)), settings)
 
 

@@ -3,10 +3,11 @@
 - **Role.** A user with fewer than `min_interactions` rows is `background`. Of the others, the `max_users` with the
   smallest SHA-256 of their user_id are taken, a sample that does not depend on how long a history is; the rest join the
   background. The first `pilot_users` of the taken, in that same order, are `pilot`, the others `reported`. A new user
-  may therefore change another's role, but never another's split or shard.
-- **Split.** A user's first rows are `train`, then `validation`, the last are `test`; the shares are rounded down, and
-  each of the two has at least one row. A user of fewer than `MIN_SPLIT_ROWS` rows, always a background user, has
-  training rows only. The cut depends on the number of the user's rows alone.
+  may therefore change another's role, but never another's shard.
+- **Split.** A background user is never measured, so all rows are `train`: what is asked once and last, such as a
+  favourite, is learned from these users or from nobody (docs/decisions/0019). Of the others the first rows are `train`,
+  then `validation`, the last are `test`; the shares are rounded down, and each of the two has at least one row. Where
+  the cuts are depends on the number of the user's rows alone.
 - **Shard.** `int(user_id[1:], 16) % shards`: a user's shard depends on the user alone.
 
 Two passes are made, one to count rows per user and one to write, so memory holds a number for each user and one batch.
@@ -33,7 +34,7 @@ from imprint.schema import ROLES, SPLITS, interactions_schema, partitioned_schem
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MIN_SPLIT_ROWS = 7
+MIN_SPLIT_ROWS = 7  # of who gets a memory
 MAX_HELD_OUT = 0.6  # leaves every user with a split at least one training row
 PSEUDONYM = re.compile(r"u[0-9a-f]{16}")
 
@@ -78,9 +79,9 @@ def shard_of(user_id: str, shards: int) -> int:
     return int(user_id[1:], 16) % shards
 
 
-def split_sizes(rows: int, settings: PartitionSettings) -> tuple[int, int, int]:
-    """Rows of a history of `rows` that go to (train, validation, test)."""
-    if rows < MIN_SPLIT_ROWS:
+def split_sizes(rows: int, role: str, settings: PartitionSettings) -> tuple[int, int, int]:
+    """Rows of a history of `rows` that go to (train, validation, test); `MIN_SPLIT_ROWS` or more if it is split."""
+    if role == "background":
         return rows, 0, 0
     validation = max(1, _floor(rows * settings.validation_share))
     test = max(1, _floor(rows * settings.test_share))
@@ -226,7 +227,7 @@ def _write_batch(
     found, orders, splits = [], [], []
     for user_id, start, end in zip(runs.values.to_pylist(), [0, *ends], ends, strict=False):
         role = roles.get(user_id, "background")
-        sizes = split_sizes(end - start, settings)
+        sizes = split_sizes(end - start, role, settings)
         orders.append(np.arange(end - start))
         splits.append(np.repeat(SPLITS, sizes))
         found.append(

@@ -4,6 +4,8 @@ random         any label, or any rank, drawn from the seed and the row
 majority       the label that training rows of all users have most often
 own_majority   the label that the user's own training rows have most often, else the majority's
 popularity     items ranked by how often training rows of all users have them
+
+Where training rows have no answer at all to a task of labels, nobody knows a majority: both are left out of the run.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ def baselines(
 
     `histories` are the training rows of these users, `tested` their test rows.
     """
+    labelled = [task for task in choosing.answers if TASKS[task].kind != "item"]
+    counted = all(everybody.counts(task) for task in labelled)
     decided = {row["record_id"] for row in scores if row["gold"] is not None}
     rows = [row for mine in tested.values() for row in mine if row.record_id in decided]
     found = []
@@ -42,22 +46,20 @@ def baselines(
         answered = _items(row, everybody.counts(row.task), choosing, seed)
         if TASKS[row.task].kind != "item":
             own = Counter(answer_of(one) for one in histories[row.user_id] if one.task == row.task)
-            answered = _labels(row, everybody.counts(row.task), own, choosing, seed)
+            answered = _labels(row, everybody.counts(row.task) if counted else None, own, choosing, seed)
         for method, answer in answered.items():
             found.append({"method": method, **about, "nats": None, "tokens": None, **answer})
     return found
 
 
 def _labels(
-    row: Interaction, counts: Counter[str], own: Counter[str], choosing: Choosing, seed: int
+    row: Interaction, counts: Counter[str] | None, own: Counter[str], choosing: Choosing, seed: int
 ) -> dict[str, dict[str, Any]]:
     labels = choosing.answers[row.task].texts
-    majority = max(labels, key=lambda label: counts[label])  # of equal ones the first
-    given = {
-        "random": Random(seed_for(seed, "random", row.record_id)).choice(labels),
-        "majority": majority,
-        "own_majority": max([majority, *labels], key=lambda label: own[label]),
-    }
+    given = {"random": Random(seed_for(seed, "random", row.record_id)).choice(labels)}
+    if counts is not None:
+        given["majority"] = max(labels, key=lambda label: counts[label])  # of equal ones the first
+        given["own_majority"] = max([given["majority"], *labels], key=lambda label: own[label])
     return {method: {"chosen": label, "rank": None} for method, label in given.items()}
 
 

@@ -160,18 +160,19 @@ def test_a_shard_without_users_has_an_empty_part(tmp_path: Path) -> None:
     assert len(list((tmp_path / "interactions").glob("shard-*.parquet"))) == len(summary["shards"]) == 64
 
 
-def test_adding_users_moves_nobody_and_changes_no_split(tmp_path: Path) -> None:
+def test_adding_users_moves_nobody_and_changes_no_split_but_with_the_role(tmp_path: Path) -> None:
     few, more = crowd(8, 3), crowd(30, 12)
     settings = SMALL.model_copy(update={"max_users": 6})
     run(batches_of(few), tmp_path / "few", settings)
     run(batches_of(more, users_a_batch=7), tmp_path / "more", settings)
-    place = {
-        row["record_id"]: (row["shard"], row["split"], row["order"]) for row in rows_of(tmp_path / "more/interactions")
-    }
+    before, after = ({one["user_id"]: one for one in rows_of(tmp_path / name / "users")} for name in ("few", "more"))
+    kept = {one for one in few if len({index[one]["role"] == "background" for index in (before, after)}) == 1}
+    place = {row["record_id"]: row for row in rows_of(tmp_path / "more" / "interactions")}
+    assert 0 < len(kept) < len(few)
     for row in rows_of(tmp_path / "few" / "interactions"):
-        assert place[row["record_id"]] == (row["shard"], row["split"], row["order"])
-    prints = {row["user_id"]: row["fingerprint"] for row in rows_of(tmp_path / "more" / "users")}
-    assert all(prints[row["user_id"]] == row["fingerprint"] for row in rows_of(tmp_path / "few" / "users"))
+        same = ("shard", "order", "split") if row["user_id"] in kept else ("shard", "order")
+        assert [place[row["record_id"]][key] for key in same] == [row[key] for key in same]
+    assert all(after[one]["fingerprint"] == before[one]["fingerprint"] for one in kept)
 
 
 def test_rows_out_of_order_in_a_batch_are_sorted_by_order(tmp_path: Path) -> None:
@@ -194,21 +195,19 @@ def test_canonical_rows_do_not_run_together() -> None:
     assert canonical_row("r", "ab", "c") != canonical_row("r", "a", "bc")
 
 
-@pytest.mark.parametrize(
-    ("rows", "sizes"), [(1, (1, 0, 0)), (6, (6, 0, 0)), (7, (5, 1, 1)), (20, (14, 3, 3)), (100, (70, 15, 15))]
-)
+@pytest.mark.parametrize(("rows", "sizes"), [(7, (5, 1, 1)), (20, (14, 3, 3)), (100, (70, 15, 15))])
 def test_shares_are_rounded_down_and_never_to_nothing(rows: int, sizes: tuple[int, int, int]) -> None:
-    assert split_sizes(rows, SMALL) == sizes
+    assert split_sizes(rows, "pilot", SMALL) == split_sizes(rows, "reported", SMALL) == sizes
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.1), (0.1, 0.5), (0.3, 0.3), (0.001, 0.001), (0.29, 0.07)])
 def test_every_history_that_is_split_has_rows_in_all_splits(shares: tuple[float, float]) -> None:
     settings = PartitionSettings(validation_share=shares[0], test_share=shares[1])
     for rows in range(7, 500):
-        sizes = split_sizes(rows, settings)
+        sizes = split_sizes(rows, "reported", settings)
         assert min(sizes) >= 1
         assert sum(sizes) == rows
-    assert split_sizes(100, settings)[1] == max(1, round(100 * shares[0]))
+    assert split_sizes(100, "pilot", settings)[1] == max(1, round(100 * shares[0]))
 
 
 def test_the_sample_of_users_does_not_depend_on_history_length() -> None:
@@ -220,11 +219,16 @@ def test_the_sample_of_users_does_not_depend_on_history_length() -> None:
     assert left == 20
 
 
-def test_users_not_taken_join_the_background(tmp_path: Path) -> None:
+def test_users_not_taken_join_the_background_who_teach_with_all_their_rows(tmp_path: Path) -> None:
     summary = run(batches_of(crowd(9, 6)), tmp_path, SMALL.model_copy(update={"max_users": 5}))
     assert summary["not_selected"] == 4
     assert summary["users"] == {"background": 10, "pilot": 2, "reported": 3}
-    assert min(summary["rows"]["background"].values()) > 0  # long background histories are split too
+    rows = sum(crowd(9, 6).values()) - sum(sum(summary["rows"][role].values()) for role in ("pilot", "reported"))
+    assert summary["rows"]["background"] == {
+        "train": rows,
+        "validation": 0,
+        "test": 0,
+    }  # nor are long ones split
 
 
 @pytest.mark.parametrize("histories", [{}, {user("only"): 400}, crowd(3, 6), crowd(0, 6)])
@@ -232,12 +236,8 @@ def test_too_few_users_are_refused_with_the_distribution(tmp_path: Path, histori
     with pytest.raises(NotEnoughDataError) as error:
         run(batches_of(histories), tmp_path)
     dense = sum(rows >= 10 for rows in histories.values())
-    for part in (
-        f"{dense} of {len(histories)} users",
-        f"max {max(histories.values(), default=0)},",
-        "median",
-        ">= 25:",
-    ):
+    longest = max(histories.values(), default=0)
+    for part in (f"{dense} of {len(histories)} users", f"max {longest},", "median", ">= 25:"):
         assert part in str(error.value)
     assert "lower partition.min_interactions" in str(error.value)
     assert list(tmp_path.iterdir()) == []

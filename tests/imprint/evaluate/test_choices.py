@@ -163,6 +163,25 @@ def test_popularity_ranks_by_training_rows_of_everybody(tmp_path):
     assert all(row["nats"] is None and row["chosen"] is None for row in found["random"])
 
 
+def test_where_nobody_was_taught_a_label_there_is_no_majority_and_no_own_one(tmp_path):
+    """The first label is nobody's majority; and a mean over some tasks would stand beside means over all."""
+    asked = history("ann", "favourite", ["war"], first=9)
+    known = [*history("ann", "rating", ["2", "2"], "train"), *history("ann", "rating", ["2"], first=8)]
+    tested = rows_of([*known, *asked], "test")
+
+    def found(rows, folder):
+        everybody = everybody_of(rows, folder)
+        choosing = choosing_of(everybody, INDEX, EvaluateSettings())
+        return by_method(baselines(everybody, rows_of(known, "train"), tested, scored(tested), choosing, 1))
+
+    untaught = found([*known, *asked], tmp_path / "untaught")
+    assert {name: len(rows) for name, rows in untaught.items()} == {"random": 2}
+    others = history("bob", "favourite", ["drama", "war", "drama"], "train")
+    taught = found([*known, *asked, *others], tmp_path / "taught")
+    assert [row["chosen"] for row in taught["majority"]] == ["2", "drama"]
+    assert [row["chosen"] for row in taught["own_majority"]] == ["2", "drama"]
+
+
 def test_majorities_are_of_training_rows_and_one_is_the_users_own(tmp_path):
     rows = [
         *history("ann", "rating", ["2", "2", "4"], "train"),
