@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.choices import Choosing, choosing_of, with_choices
+from imprint.evaluate.definitions import DECIDING, METRICS
 from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
@@ -21,6 +23,7 @@ from imprint.evaluate.tables import responses_table, scores_table
 from imprint.personalizers.protocol import Histories, Personalizer, question_of
 from imprint.personalizers.settings import CompareSettings
 from imprint.provenance import fingerprint, run_conditions, seed_for
+from imprint.tasks import TASKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,9 +139,8 @@ def summarise_comparison(
     settings: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """`metrics.json` (design, section 8) with more parts: `budget_tokens`, `costs` by method, `by_history`, `by_task`.
-
-    `measured` is what `measure_method` found, by method.
+    """`metrics.json` (design, section 8) with more parts: `deciding`, the metric that says which method is best,
+    `budget_tokens`, `costs` by method, `by_history`, `by_task`. `measured` is what `measure_method` found, by method.
     """
     run = gathered(Everybody(table), index, scores, responses, settings, seed)
     histories, (found, counts) = run.histories, run.values()
@@ -161,11 +163,15 @@ def summarise_comparison(
     nobody = Training(0, 0.0, 0.0, "", None)
     if settings.judge is not None:
         conditions["judge"] = named(settings.judge)
-    by_user = {method: metrics["loss"] for method, metrics in found.items() if "loss" in metrics}
-    pairs = pairs_of(by_user, [method for method in found if method not in by_user])
+    baselines = [method for method, metrics in found.items() if "loss" not in metrics]
+    methods = {method: metrics for method, metrics in found.items() if method not in baselines}
+    deciding = deciding_metric({row["task"] for row in scores}, methods)
+    by_user = {method: metrics[deciding] for method, metrics in methods.items()}
+    pairs = pairs_of(by_user, METRICS[deciding].higher_is_better is True, baselines)
     lengths = {user_id: len(rows) for user_id, rows in histories.items()}
     return {
         **summarise(per_user, pairs, conditions, seed, settings.resamples, counts),
+        "deciding": deciding,
         "budget_tokens": compare.budget_tokens,
         "costs": {method: cost_of(one, training.get(method, nobody)) for method, one in measured.items()},
         "by_history": by_history(by_user, lengths, seed, settings.resamples),
@@ -173,17 +179,24 @@ def summarise_comparison(
     }
 
 
-def pairs_of(found: Mapping[str, Mapping[str, float]], baselines: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """By losses of users: the best method and `memory` against each other one, and all others against `pooled`.
+def deciding_metric(tasks: Iterable[str], methods: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """The metric of the tasks' kind where they are of one kind and every method has it, else the loss."""
+    kinds = {TASKS[task].kind for task in tasks}
+    metric = DECIDING[kinds.pop()] if len(kinds) == 1 else "loss"
+    return metric if all(metric in metrics for metrics in methods.values()) else "loss"
 
-    And every method against the `baselines`, which have no loss.
+
+def pairs_of(
+    found: Mapping[str, Mapping[str, float]], higher_is_better: bool, baselines: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """All pairs of methods, the best by these values of users first, then `memory`; and each against the `baselines`.
+
+    Baselines have no loss and are not compared with each other.
     """
-    best = min(found, key=lambda method: sum(found[method].values()) / len(found[method]))
-    pairs: list[tuple[str, str]] = []
-    for first in dict.fromkeys([best, "memory", *found]):
-        others = [other for other in found if first in (best, "memory") or other == "pooled"] if first in found else []
-        pairs += [(first, other) for other in others if other != first and (other, first) not in pairs]
-    return [*pairs, *((method, baseline) for method in found for baseline in baselines)]
+    choose = max if higher_is_better else min
+    best = choose(found, key=lambda method: sum(found[method].values()) / len(found[method]))
+    ordered = [method for method in dict.fromkeys([best, "memory", *found]) if method in found]
+    return [*combinations(ordered, 2), *((method, baseline) for method in ordered for baseline in baselines)]
 
 
 def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]:
@@ -206,9 +219,10 @@ def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]
 def by_history(
     found: Mapping[str, Mapping[str, float]], lengths: Mapping[str, int], seed: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Loss of every method over users with a short, middle and long history: `{"from", "to", "users", "methods"}`.
+    """Every method over users with a short, middle and long history: `{"from", "to", "users", "methods"}`.
 
-    Groups are thirds of the users by their training interactions; users of equal length are never parted.
+    `found` are values of users by method. Groups are thirds of the users by their training interactions; users of
+    equal length are never parted.
     """
     rows = []
     for group in history_groups(lengths):

@@ -263,3 +263,6 @@ METRICS: dict[str, Metric] = {
     )
 }
 """The only list of metrics. Keys are those of `metrics.json`."""
+
+DECIDING = {"text": "loss", "label": "accuracy", "rating": "mae", "item": "recall@10"}
+"""By the kind of a task the metric that says which method is best at it."""

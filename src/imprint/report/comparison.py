@@ -8,32 +8,24 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from imprint.evaluate.definitions import DECIDING
 from imprint.report.labels import CHOSEN_BY_KIND, format_value, label
 from imprint.report.page import embedded, flattened, page_css, shown
 from imprint.report.plots import COLOURS, INK, figure_of
-from imprint.report.tables import (
-    MethodRow,
-    Verdict,
-    comparison_table,
-    higher_is_better,
-    method_table,
-    metric_keys,
-    ordered_methods,
-    verdict,
-)
+from imprint.report.recommendation import answers, best_method, cost_per_user, headline, unit_of, with_loss
+from imprint.report.tables import MethodRow, comparison_table, method_table, metric_keys
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from plotly.graph_objects import Figure
 
 Record = Mapping[str, Any]
-DECIDING = dict.fromkeys(keys[0] for keys in CHOSEN_BY_KIND.values())
-"""The metrics that say which method is best at a kind of task."""
 
 
 def render_comparison(metrics: Record) -> str:
     """The whole page from `metrics.json` of a comparison. The same input gives the same bytes."""
-    figures = {"losses": losses_plot(metrics), "history": history_plot(metrics), "costs": costs_plot(metrics)}
+    figures = {"means": means_plot(metrics), "history": history_plot(metrics), "costs": costs_plot(metrics)}
+    compared = {"loss", metrics["deciding"], *(DECIDING[task["kind"]] for task in metrics["by_task"])}
     return _template().render(
         css=page_css(),
         headline=headline(metrics),
@@ -48,73 +40,13 @@ def render_comparison(metrics: Record) -> str:
         history=metrics["by_history"],
         tasks=task_tables(metrics),
         methods=with_loss(metrics),
-        comparisons=[row for row in comparison_table(metrics) if row.metric in DECIDING],
+        deciding=metrics["deciding"],
+        comparisons=[row for row in comparison_table(metrics) if row.metric in compared],
         budget=metrics["budget_tokens"],
         dirty=metrics["run"].get("code", {}).get("dirty"),
         definitions=metrics["definitions"],
         conditions=flattened(metrics["run"]),
     )
-
-
-def with_loss(metrics: Record) -> list[str]:
-    """Methods in the page's order, without the baselines, which have no loss and cost nothing."""
-    return [name for name in ordered_methods(metrics) if "loss" in metrics["methods"][name]]
-
-
-def best_method(metrics: Record) -> str:
-    """The method with the lowest mean loss; of equal ones the first in the page's order."""
-    return min(with_loss(metrics), key=lambda name: metrics["methods"][name]["loss"]["mean"])
-
-
-def not_worse(metrics: Record, best: str) -> list[str]:
-    """Methods whose loss the paired comparison does not tell from that of `best`."""
-    others = (name for name in with_loss(metrics) if name != best)
-    return [name for name in others if against(metrics, best, name) != "better"]
-
-
-def against(metrics: Record, method: str, other: str) -> Verdict | None:
-    """What the paired comparison in loss says about `method`; None where the two were not compared."""
-    for row in metrics["comparisons"]:
-        if row["metric"] == "loss" and {row["a"], row["b"]} == {method, other}:
-            found = verdict(row, higher_is_better(metrics, "loss"))
-            if row["a"] == method or found == "undecided":
-                return found
-            return "worse" if found == "better" else "better"
-    return None
-
-
-def headline(metrics: Record) -> str:
-    """Which method to use, in one sentence."""
-    best = best_method(metrics)
-    equal = not_worse(metrics, best)
-    loss = format_value("loss", metrics["methods"][best]["loss"]["mean"])
-    if not equal:
-        return f"Use {best}: its loss of {loss} nats per response token is lower than that of every other method"
-    return f"{best} has the lowest loss, {loss} nats per response token, but {_and(equal)} may be as good"
-
-
-def answers(metrics: Record) -> list[str]:
-    """Further sentences: the cheapest of equally good methods, which method for which history, and who is no use."""
-    best = best_method(metrics)
-    equal = [best, *not_worse(metrics, best)]
-    cheapest = min(
-        equal, key=lambda name: (_cost(metrics, name, "bytes_per_user"), _cost(metrics, name, "seconds_per_user"))
-    )
-    said = [f"{best} costs {_costs_in_words(metrics, best)}."]
-    if cheapest != best:
-        said.append(
-            f"Of the methods that may be as good, {cheapest} is the cheapest: {_costs_in_words(metrics, cheapest)}."
-        )
-    for group in metrics["by_history"]:
-        found = min(group["methods"], key=lambda name: group["methods"][name]["mean"])
-        loss = format_value("loss", group["methods"][found]["mean"])
-        said.append(f"{_users_in_words(group)}: {found} has the lowest loss, {loss}.")
-    said += [sentence for task in metrics["by_task"] if (sentence := _best_at(metrics, task))]
-    useless = [name for name in with_loss(metrics) if against(metrics, name, "pooled") == "worse" and name != "base"]
-    if useless:
-        verb = "is" if len(useless) == 1 else "are"
-        said.append(f"On this corpus {_and(useless)} {verb} worse than the pooled model, which knows nobody.")
-    return said
 
 
 def task_tables(metrics: Record) -> list[dict[str, Any]]:
@@ -125,17 +57,6 @@ def task_tables(metrics: Record) -> list[dict[str, Any]]:
         columns = [key for key in CHOSEN_BY_KIND[task["kind"]] if any(key in row.cells for row in methods)]
         found.append({**{key: task[key] for key in ("task", "rows", "users")}, "columns": columns, "methods": methods})
     return found
-
-
-def _best_at(metrics: Record, task: Record) -> str | None:
-    """Which method is best at a task, in the metric of its kind; None where that was not measured, or is the page's."""
-    key = CHOSEN_BY_KIND[task["kind"]][0]
-    found = {name: one[key]["mean"] for name, one in task["methods"].items() if key in one}
-    if not found or (key == "loss" and len(metrics["by_task"]) == 1):
-        return None
-    choose = max if higher_is_better(metrics, key) else min
-    best = choose(found, key=lambda name: found[name])
-    return f"Task {task['task']}: {best} has the best {label(key)}, {format_value(key, found[best])}."
 
 
 def cost_table(metrics: Record) -> list[tuple[str, dict[str, str]]]:
@@ -150,8 +71,8 @@ def cost_table(metrics: Record) -> list[tuple[str, dict[str, str]]]:
                     "training tokens": f"{cost['training_tokens']:,}",
                     "training": f"{cost['training_seconds']:.1f} s",
                     "search": f"{cost['search_seconds']:.1f} s",
-                    "one more user": format_value("seconds_per_user", _cost(metrics, name, "seconds_per_user")),
-                    "kept of a user": format_value("bytes_per_user", _cost(metrics, name, "bytes_per_user")),
+                    "one more user": format_value("seconds_per_user", cost_per_user(metrics, name, "seconds_per_user")),
+                    "kept of a user": format_value("bytes_per_user", cost_per_user(metrics, name, "bytes_per_user")),
                     "prompt": f"{cost['prompt_tokens']:.0f} tokens",
                     "one response": _milliseconds(cost["seconds_per_response"]),
                     "one choice": _milliseconds(cost["seconds_per_choice"]),
@@ -166,12 +87,12 @@ def _milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds else "none made"
 
 
-def losses_plot(metrics: Record) -> Figure:
-    """Mean loss of each method with its interval."""
-    best = best_method(metrics)
+def means_plot(metrics: Record) -> Figure:
+    """Mean of each method in the deciding metric, with its interval."""
+    best, key = best_method(metrics), metrics["deciding"]
     names = with_loss(metrics)
-    figure = figure_of(f"{best} has the lowest loss of {len(names)} methods", "", "loss, nats per token")
-    found = [metrics["methods"][name]["loss"] for name in names]
+    figure = figure_of(f"{best} has the best {label(key)} of {len(names)} methods", "", _axis(metrics))
+    found = [metrics["methods"][name][key] for name in names]
     figure.add_scatter(
         x=[escape(name) for name in names],
         y=[one["mean"] for one in found],
@@ -193,10 +114,12 @@ def _bars(found: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def history_plot(metrics: Record) -> Figure:
-    """Mean loss of each method over users with short, middle and long histories."""
+    """Mean of each method in the deciding metric over users with short, middle and long histories."""
     groups = metrics["by_history"]
-    title = "Loss by how much history a user has" if len(groups) > 1 else "All users have the same amount of history"
-    figure = figure_of(title, "training interactions of the user", "loss, nats per token")
+    title = f"By how much history a user has: {label(metrics['deciding'])}"
+    if len(groups) == 1:
+        title = "All users have the same amount of history"
+    figure = figure_of(title, "training interactions of the user", _axis(metrics))
     for name in with_loss(metrics):
         found = [group["methods"][name] for group in groups]
         figure.add_scatter(
@@ -211,16 +134,15 @@ def history_plot(metrics: Record) -> Figure:
 
 
 def costs_plot(metrics: Record) -> Figure:
-    """Loss against what one more user costs; methods that cost nothing stand at the left."""
-    names = with_loss(metrics)
-    seconds = {name: _cost(metrics, name, "seconds_per_user") for name in names}
+    """The deciding metric against what one more user costs; methods that cost nothing stand at the left."""
+    names, key = with_loss(metrics), metrics["deciding"]
+    seconds = {name: cost_per_user(metrics, name, "seconds_per_user") for name in names}
     floor = min((value for value in seconds.values() if value > 0), default=1e-3) / 2
-    figure = figure_of(
-        "What a lower loss costs", "seconds that one more user costs (log scale)", "loss, nats per token"
-    )
+    title = f"What a better {label(key)} costs"
+    figure = figure_of(title, "seconds that one more user costs (log scale)", _axis(metrics))
     figure.add_scatter(
         x=[max(seconds[name], floor) for name in names],
-        y=[metrics["methods"][name]["loss"]["mean"] for name in names],
+        y=[metrics["methods"][name][key]["mean"] for name in names],
         mode="markers+text",
         text=[escape(name) for name in names],
         textposition="top center",
@@ -230,29 +152,8 @@ def costs_plot(metrics: Record) -> Figure:
     return figure
 
 
-def _cost(metrics: Record, name: str, metric: str) -> float:
-    found: float = metrics["methods"][name][metric]["mean"]
-    return found
-
-
-def _costs_in_words(metrics: Record, name: str) -> str:
-    cost = metrics["costs"][name]
-    seconds = format_value("seconds_per_user", _cost(metrics, name, "seconds_per_user"))
-    size = format_value("bytes_per_user", _cost(metrics, name, "bytes_per_user"))
-    searched = f", after a search of {cost['search_seconds']:.0f} s in all" if cost["search_seconds"] else ""
-    shared = ""
-    if cost["training_tokens"] and seconds and not cost["search_seconds"]:
-        shared = f", after training on {cost['training_tokens']:,} tokens in all"
-    return f"{seconds} and {size} a user, and {1000 * cost['seconds_per_response']:.1f} ms a response{searched}{shared}"
-
-
-def _users_in_words(group: Record) -> str:
-    span = str(group["from"]) if group["from"] == group["to"] else f"{group['from']} to {group['to']}"
-    return f"For the {group['users']} users with {span} training interactions"
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _axis(metrics: Record) -> str:
+    return ", ".join(part for part in (label(metrics["deciding"]), unit_of(metrics)) if part)
 
 
 @cache
@@ -260,6 +161,6 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"label": label, "shown": shown, "loss": lambda value: format_value("loss", value)}
+    environment.filters |= {"label": label, "shown": shown, "value": lambda value, key: format_value(key, value)}
     source = resources.files("imprint.report").joinpath("comparison.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from imprint.evaluate.definitions import DECIDING
+
 METHOD_ORDER = (
     "random",
     "majority",
@@ -54,10 +56,10 @@ CHOICES = (
 )
 """Metrics of answers that are one of a set. What is in neither list says whose a memory is and what it costs."""
 CHOSEN_BY_KIND = {
-    "text": ("loss", "rougeL", "persona_f1"),
-    "label": ("accuracy", "macro_f1", "loss", "free_accuracy", "invalid_rate"),
-    "rating": ("mae", "rmse", "accuracy", "loss", "free_mae", "invalid_rate"),
-    "item": ("recall@10", "ndcg@10", "mrr", "loss", "free_accuracy"),
+    "text": (DECIDING["text"], "rougeL", "persona_f1"),
+    "label": (DECIDING["label"], "macro_f1", "loss", "free_accuracy", "invalid_rate"),
+    "rating": (DECIDING["rating"], "rmse", "accuracy", "loss", "free_mae", "invalid_rate"),
+    "item": (DECIDING["item"], "ndcg@10", "mrr", "loss", "free_accuracy"),
 }
 """What a table of one task shows, by the kind of the task; the first one says which method is best."""
 LABELS = {

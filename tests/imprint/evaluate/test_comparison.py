@@ -8,6 +8,7 @@ from imprint.evaluate.comparison import (
     Training,
     by_history,
     cost_of,
+    deciding_metric,
     history_groups,
     measure_method,
     pairs_of,
@@ -20,18 +21,35 @@ from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.provenance import fingerprint
 
 
-def test_the_best_and_memory_meet_everybody_and_everybody_meets_pooled():
-    def losses(**means):
-        return {method: {"u1": mean, "u2": mean + 0.1} for method, mean in means.items()}
+def values(**means):
+    return {method: {"u1": mean, "u2": mean + 0.1} for method, mean in means.items()}
 
-    found = pairs_of(losses(base=3.0, pooled=2.0, retrieval=1.0, memory=1.5, user_llm=2.5))
 
-    best = [("retrieval", other) for other in ("base", "pooled", "memory", "user_llm")]
+def test_every_method_meets_every_other_once_the_best_and_memory_first():
+    found = pairs_of(values(base=3.0, pooled=2.0, retrieval=1.0, memory=1.5, user_llm=2.5), False)
+
+    best = [("retrieval", other) for other in ("memory", "base", "pooled", "user_llm")]
     memory = [("memory", other) for other in ("base", "pooled", "user_llm")]
-    assert found == [*best, *memory, ("base", "pooled"), ("user_llm", "pooled")]
-    assert pairs_of(losses(base=1.0, retrieval=2.0)) == [("base", "retrieval")]
+    assert found == [*best, *memory, ("base", "pooled"), ("base", "user_llm"), ("pooled", "user_llm")]
+    assert pairs_of(values(base=1.0, retrieval=2.0), True) == [("retrieval", "base")]
     against = [("base", "majority"), ("retrieval", "majority")]
-    assert pairs_of(losses(base=1.0, retrieval=2.0), ["majority"]) == [("base", "retrieval"), *against]
+    assert pairs_of(values(base=1.0, retrieval=2.0), False, ["majority"]) == [("base", "retrieval"), *against]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "deciding"),
+    [
+        (("dialogue", "answer"), "loss"),
+        (("rating", "stars"), "mae"),
+        (("tag",), "accuracy"),
+        (("next_item",), "recall@10"),
+        (("next_item", "favourite"), "loss"),
+    ],
+)
+def test_what_decides_is_the_metric_of_the_tasks_where_they_are_of_one_kind(tasks, deciding):
+    measured = {"loss": {}, "mae": {}, "accuracy": {}, "recall@10": {}}
+    assert deciding_metric(tasks, {"base": measured, "memory": measured}) == deciding
+    assert deciding_metric(tasks, {"base": measured, "memory": {"loss": {}}}) == "loss"
 
 
 @pytest.mark.parametrize(

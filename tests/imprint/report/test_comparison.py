@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from imprint.report.comparison import answers, best_method, headline, not_worse, render_comparison, task_tables
+from imprint.evaluate.definitions import METRICS
+from imprint.report.comparison import render_comparison, task_tables
+from imprint.report.recommendation import answers, best_method, headline, not_worse
 
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
 
@@ -20,10 +22,16 @@ def interval(mean):
 
 @pytest.fixture
 def compared(evaluation):
-    """The record of a comparison with these mean losses, with `memory` against each."""
+    """The record of a comparison with these mean losses, with `memory` against each, or of `deciding` instead."""
 
-    def make(means=MEANS):
+    def make(means=MEANS, deciding="loss"):
         metrics = evaluation(means)["metrics"]
+        if deciding != "loss":
+            for scores in metrics["methods"].values():
+                scores[deciding] = scores["loss"]
+            metrics["comparisons"] = [{**row, "metric": deciding} for row in metrics["comparisons"]]
+            metrics["definitions"][deciding] = {**metrics["definitions"]["loss"], "unit": METRICS[deciding].unit}
+            metrics["definitions"][deciding]["higher_is_better"] = METRICS[deciding].higher_is_better
         for scores in metrics["methods"].values():
             for metric in ("seconds_per_user", "bytes_per_user"):
                 scores.setdefault(metric, {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 12})
@@ -42,11 +50,11 @@ def compared(evaluation):
                 "from": low,
                 "to": low + 9,
                 "users": 4,
-                "methods": {name: one["loss"] for name, one in metrics["methods"].items()},
+                "methods": {name: one[deciding] for name, one in metrics["methods"].items()},
             }
             for low in (10, 20)
         ]
-        parts = {"budget_tokens": 5000, "costs": dict.fromkeys(means, cost), "by_history": groups}
+        parts = {"deciding": deciding, "budget_tokens": 5000, "costs": dict.fromkeys(means, cost), "by_history": groups}
         return {**metrics, **parts, "by_task": [task("dialogue", "text", metrics["methods"])]}
 
     return make
@@ -84,8 +92,44 @@ def test_the_cheapest_of_equally_good_ones_and_what_to_use_by_history(compared):
     said = " ".join(answers(metrics))
 
     assert f"{other} is the cheapest: 1.00 s and 0 B a user" in said
-    assert "For the 4 users with 10 to 19 training interactions: pooled has the lowest loss, 0.500" in said
+    assert "For the 4 users with 10 to 19 training interactions: pooled has the best loss, 0.500" in said
     assert f"For the 4 users with 20 to 29 training interactions: {best} has" in said
+
+
+def test_where_ratings_decide_the_page_speaks_of_ratings(compared):
+    metrics = compared(deciding="mae")
+
+    said = r"Use memory: its MAE of 1\.\d+ points of the rating is lower than that of every other method"
+    assert re.fullmatch(said, headline(metrics))
+    assert "has the best MAE" in " ".join(answers(metrics))
+    page = render_comparison(metrics)
+    assert "memory has the best MAE of 6 methods" in page
+    assert "MAE, points of the rating" in page
+    assert "said by MAE" in page
+
+
+def test_where_more_is_better_the_highest_is_the_best(compared):
+    """The invented values are those of losses, so base has the most."""
+    metrics = compared(deciding="recall@10")
+
+    assert best_method(metrics) == "base"
+    assert re.match(r"base has the highest Recall@10, 2\.\d+, but .* may be as good", headline(metrics))
+    assert "For the 4 users with 10 to 19 training interactions: base has the best Recall@10" in " ".join(
+        answers(metrics)
+    )
+
+
+def test_a_baseline_that_the_best_method_does_not_beat_is_named(compared):
+    """A majority that costs nothing must not hide behind methods that have a loss."""
+    metrics = compared(deciding="mae")
+    metrics["methods"]["own_majority"] = {"mae": interval(0.4)}
+    row = {"a": "memory", "b": "own_majority", "metric": "mae", "difference": 1.3, "low": 1.2, "high": 1.4, "p": 0.001}
+    metrics["comparisons"].append({**row, "p_holm": 0.01})
+
+    said = "own_majority, which uses no model, has MAE 0.400; memory is not better."
+    assert said in answers(metrics)
+    metrics["comparisons"][-1] |= {"difference": -1.3, "low": -1.4, "high": -1.2}
+    assert said not in answers(metrics)
 
 
 def test_methods_worse_than_knowing_nobody_are_named(compared):
