@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from imprint.corpora import CorpusSettings, open_corpus
-from imprint.corpora.lamp import HISTORY, NUMBERS, marker
+from imprint.corpora.lamp import HISTORY, marker
+from imprint.corpora.lamp_pairs import NUMBERS
 from imprint.corpora.reading import READ
 from imprint.errors import CorpusError
 from imprint.tasks import TASKS
@@ -145,6 +146,62 @@ def test_splits_are_read_in_their_order_and_tasks_can_be_chosen(tmp_path):
     assert {row["user"] for row in rows_of(tmp_path)[0]} == {"LaMP_3/7", "LaMP_4/1"}
     with pytest.raises(CorpusError, match=r"the questions below corpus\.path are of headline, rating"):
         rows_of(tmp_path, task="title")
+
+
+def asked_and_told(task="rating", golds="45"):
+    """A user's question of an earlier split, and a later one whose profile holds an item of the same words."""
+    item = {"date": "2012-01-01"} | ITEMS[task]
+    asked = TASKS[task].query(text=item.get("text") or item.get("description"))
+    earlier = {"id": "1", "user_id": "7", "input": asked, "profile": []}
+    later = question("2", task, user_id="7", profile=0) | {"profile": [item]}
+    return (earlier, [("1", golds[0])]), (later, [("2", golds[1])])
+
+
+def kinds_of(folder):
+    rows, counts = rows_of(folder)
+    good = [row["attributes"] for row in rows if not row["problem"]]
+    return [(one["file"], one["kind"]) for one in good], [row["problem"] for row in rows if row["problem"]], counts
+
+
+GOLDS = {"rating": "45", "headline": ("Up", "No"), "tag": ("fantasy", "classic"), "paraphrase": ("kites are up", "no")}
+
+
+@pytest.mark.parametrize(("task", "golds"), GOLDS.items(), ids=GOLDS)
+def test_a_question_that_a_later_profile_answers_is_quarantined_and_the_item_stays(tmp_path, task, golds):
+    """The time-based files ask a user again; what was asked before is a dated item by then, before all questions."""
+    (earlier, first), (later, second) = asked_and_told(task, golds)
+    name = f"LaMP_{_number(task)}"
+    write(tmp_path, [earlier], first, name)
+    write(tmp_path, [later], second, name, split="dev")
+
+    kept, problems, counts = kinds_of(tmp_path)
+
+    assert kept == [("dev", "history"), ("dev", "question")]
+    assert ["the history would tell the answer" in problem for problem in problems] == [True]
+    assert (counts["questions that a profile answers"], counts["unreadable"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"text": "Flies badly."}, {"score": "2"}, {"user_id": "8"}],
+    ids=["another text", "another gold", "another user"],
+)
+def test_a_question_that_nothing_answers_is_asked(tmp_path, changes):
+    (earlier, first), (later, second) = asked_and_told()
+    later |= {"user_id": changes.get("user_id", "7"), "profile": [later["profile"][0] | changes]}
+    write(tmp_path, [earlier], first)
+    write(tmp_path, [later], second, split="dev")
+    assert kinds_of(tmp_path)[0] == [("train", "question"), ("dev", "history"), ("dev", "question")]
+
+
+def test_a_question_in_its_own_profile_is_quarantined_however_it_is_spaced(tmp_path):
+    """As in some user-based files; a citation is no item, though the paper is."""
+    told = question() | {"profile": [{"text": " Torn. ", "score": 5}]}
+    cited = question("12", "citation")
+    write(tmp_path, [told], [("11", "5")])
+    write(tmp_path, [cited], [("12", "[1]")], "LaMP_1")
+    kept, problems, _ = kinds_of(tmp_path)
+    assert (kept, len(problems)) == ([("train", "history"), ("train", "question"), ("train", "history")], 1)
 
 
 class TestMalformedPairs:

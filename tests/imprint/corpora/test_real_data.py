@@ -35,7 +35,7 @@ pytestmark = [
         ("mts_dialog", None, "mts-dialog", 15_935, 3_514, 0, 0),
         ("aci_bench", None, "aci-bench", 11_436, 417, 1, 0),
         ("counsel_chat", None, "counsel-chat", 2_008, 307, 0, 0),
-        ("lamp", "rating", "lamp-format-derived", 5_031, 605, 0, 0),
+        ("lamp", "rating", "lamp-format-derived", 5_031, 605, 0, 20),
     ],
 )
 def test_the_corpus_has_the_rows_that_its_reader_promises(kind, task, folder, rows, users, without_user, unreadable):
