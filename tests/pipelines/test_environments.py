@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from importlib import import_module
 
 import pytest
@@ -10,8 +12,9 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from repository import ROOT
 
-from imprint.corpora import CORPORA, CorpusSettings
-from imprint.data.partition import PartitionSettings
+from imprint.corpora import CORPORA, CorpusSettings, open_corpus
+from imprint.data.partition import PartitionSettings, assign_roles
+from imprint.errors import NotEnoughDataError
 
 EXPERIMENTS = ("dialogue", "lamp", "medical", "movielens", "reviews")
 NEEDED = ("what for", "download", "command", "one override")
@@ -48,6 +51,22 @@ def test_a_header_that_leaves_something_out_is_noticed():
     assert missing_in(header, "movielens") == ["kedro run --env movielens"]
     assert missing_in(header.replace("https", "see "), "lamp") == ["where to download it"]
     assert "one override" in missing_in(header.replace("one override", "one"), "lamp")
+
+
+def overrides_of(name):
+    """The `--params` of each command that the header of an environment offers."""
+    header = header_of((ROOT / "conf" / name / "parameters.yml").read_text())
+    return re.findall(rf"kedro run --env {name} --params (\S+)", header)
+
+
+OVERRIDES = [(name, params) for name in EXPERIMENTS for params in overrides_of(name)]
+
+
+def parameters_with(name, params):
+    """The parameters of an environment with an override as it is typed."""
+    from omegaconf import OmegaConf
+
+    return parameters_of(name, **OmegaConf.to_container(OmegaConf.from_dotlist(params.split(","))))
 
 
 def parameters_of(name, **runtime):
@@ -95,6 +114,65 @@ def test_every_task_a_comment_offers_is_one_the_corpus_has(name):
     module, reader = CORPORA[kind].split(":")
     for offered in re.findall(r"^  task: \S+ # ([\w |]+)", text, re.MULTILINE):
         assert tuple(offered.split(" | ")) == getattr(import_module(module), reader).tasks
+
+
+@pytest.mark.parametrize(("name", "params"), OVERRIDES)
+def test_an_override_that_a_header_offers_is_one_that_the_settings_take(name, params):
+    parameters = parameters_with(name, params)
+    assert parameters != parameters_of(name)
+    corpus = CorpusSettings.model_validate(parameters["corpus"])
+    module, reader = CORPORA[corpus.format].split(":")
+    assert corpus.task in (None, *getattr(import_module(module), reader).tasks)
+    PartitionSettings.model_validate(parameters["partition"])
+
+
+def test_every_experiment_offers_an_override():
+    assert {name for name, _ in OVERRIDES} == set(EXPERIMENTS)
+
+
+REAL = os.environ.get("IMPRINT_REAL_DATA")
+HERE = {
+    "data/01_raw/irc-disentanglement": ["irc-disentanglement"],
+    "data/01_raw/msc": ["msc"],
+    "data/01_raw/LaMP_3": ["lamp-format-derived"],
+    "data/01_raw/counsel-chat": ["counsel-chat"],
+    "data/01_raw/medical-question-answer-data": ["lasseregin-medqa"],
+    "data/01_raw/aci-bench": ["aci-bench"],
+    "data/01_raw/mts-dialog": ["mts-dialog"],
+    "data/01_raw/ml-latest-small": ["ml-latest-small"],
+    "data/01_raw/amazon": ["amazon2023-users", "amazon-all-beauty-5"],
+    "data/01_raw/amazon-gift-cards-5": ["amazon-gift-cards-5"],
+}
+"""Where the archives lie that a header's place stands for."""
+ENOUGH = 5
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL, reason="IMPRINT_REAL_DATA is not set: the public corpora are not on this machine")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_for_each_public_file_a_header_has_a_command_that_reports_enough_users(name):
+    """By the command itself, or by one of the overrides below it."""
+    reported = {}
+    for params in ["", *overrides_of(name)]:
+        parameters = parameters_with(name, params) if params else parameters_of(name)
+        for folder in HERE.get(parameters["corpus"]["path"], []):
+            counts = rows_by_user(CorpusSettings(**{**parameters["corpus"], "path": f"{REAL}/{folder}"}))
+            settings = PartitionSettings.model_validate(parameters["partition"])
+            try:
+                roles = list(assign_roles(counts, settings)[0].values())
+            except NotEnoughDataError:
+                roles = []
+            reported[folder] = max(reported.get(folder, 0), roles.count("reported"))
+    assert reported
+    assert {folder: users for folder, users in reported.items() if users < ENOUGH} == {}
+
+
+def rows_by_user(settings):
+    counts = Counter()
+    for batch in open_corpus(settings).batches():
+        users, problems = (batch.column(column).to_pylist() for column in ("user", "problem"))
+        counts.update(user for user, problem in zip(users, problems, strict=True) if user and not problem)
+    return counts
 
 
 def test_the_formats_in_the_comment_are_the_formats_there_are():

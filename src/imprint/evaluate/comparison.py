@@ -169,11 +169,15 @@ def summarise_comparison(
     by_user = {method: metrics[deciding] for method, metrics in methods.items()}
     pairs = pairs_of(by_user, METRICS[deciding].higher_is_better is True, baselines)
     lengths = {user_id: len(rows) for user_id, rows in histories.items()}
+    past = [lengths[user_id] for user_id, _ in {(row["user_id"], row["record_id"]) for row in scores}]
     return {
         **summarise(per_user, pairs, conditions, seed, settings.resamples, counts),
         "deciding": deciding,
         "budget_tokens": compare.budget_tokens,
-        "costs": {method: cost_of(one, training.get(method, nobody)) for method, one in measured.items()},
+        "costs": {
+            method: cost_of(one, training.get(method, nobody), latents_of(method, compare, past))
+            for method, one in measured.items()
+        },
         "by_history": by_history(by_user, lengths, seed, settings.resamples),
         "by_task": run.by_task(seed, settings.resamples),
     }
@@ -199,10 +203,23 @@ def pairs_of(
     return [*combinations(ordered, 2), *((method, baseline) for method in ordered for baseline in baselines)]
 
 
-def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]:
+def latents_of(method: str, compare: CompareSettings, past: Sequence[int]) -> float:
+    """Latents that the model attends to for one query, beside its prompt: those of a User-LLM with cross-attention.
+
+    `past` has the number of known interactions before each scored row: without a Perceiver each of them is one.
+    """
+    settings = compare.user_llm
+    if method != "user_llm" or settings.contextualise != "cross_attention":
+        return 0.0
+    # a timeline without a Perceiver has a state for each event, and one for its start
+    many = [settings.latents or 1 + min(known, settings.max_events) for known in past]
+    return sum(many) / len(many)
+
+
+def cost_of(measured: Mapping[str, Any], training: Training, latents: float) -> dict[str, float]:
     """What a method cost in this run: tokens and seconds of its own training, of its search, and of one query.
 
-    `prompt_tokens` are what the model reads for a query, soft tokens included.
+    `prompt_tokens` are what the model reads for a query, soft tokens included; `latents` what it attends to beside it.
     """
     return {
         "training_tokens": training.tokens,
@@ -212,6 +229,7 @@ def cost_of(measured: Mapping[str, Any], training: Training) -> dict[str, float]
         "seconds_per_scored_row": measured["seconds"]["score"] / max(1, measured["scored"]),
         "seconds_per_choice": measured["seconds"]["choose"] / measured["chosen"] if measured["chosen"] else 0.0,
         "prompt_tokens": measured["prompt_tokens"] / max(1, measured["scored"]),
+        "latents": latents,
         "seconds_per_response": measured["seconds"]["respond"] / max(1, measured["answered"]),
     }
 

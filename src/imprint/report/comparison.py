@@ -74,6 +74,7 @@ def cost_table(metrics: Record) -> list[tuple[str, dict[str, str]]]:
                     "one more user": format_value("seconds_per_user", cost_per_user(metrics, name, "seconds_per_user")),
                     "kept of a user": format_value("bytes_per_user", cost_per_user(metrics, name, "bytes_per_user")),
                     "prompt": f"{cost['prompt_tokens']:.0f} tokens",
+                    "beside it": f"{cost['latents']:.0f} latents" if cost["latents"] else "nothing",
                     "one response": _milliseconds(cost["seconds_per_response"]),
                     "one choice": _milliseconds(cost["seconds_per_choice"]),
                     "one scored row": _milliseconds(cost["seconds_per_scored_row"]),

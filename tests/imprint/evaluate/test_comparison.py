@@ -3,6 +3,7 @@
 import pytest
 from toys import invented_rows
 
+from imprint.base.settings import FitSettings
 from imprint.evaluate.choices import Choosing
 from imprint.evaluate.comparison import (
     Training,
@@ -10,6 +11,7 @@ from imprint.evaluate.comparison import (
     cost_of,
     deciding_metric,
     history_groups,
+    latents_of,
     measure_method,
     pairs_of,
     trained,
@@ -17,6 +19,13 @@ from imprint.evaluate.comparison import (
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted
+from imprint.personalizers.settings import (
+    CompareSettings,
+    PlugSettings,
+    RecentHistorySettings,
+    RetrievalSettings,
+    UserLLMSettings,
+)
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.provenance import fingerprint
 
@@ -102,7 +111,7 @@ def test_what_was_trained_for_a_method_and_what_was_searched():
 def test_costs_are_of_one_row_and_one_response():
     seconds = {"fit": 1.0, "score": 4.0, "choose": 5.0, "respond": 6.0}
     counts = {"scored": 8, "chosen": 2, "answered": 3, "prompt_tokens": 96}
-    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None))
+    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None), 8.0)
 
     assert found == {
         "training_tokens": 5,
@@ -112,6 +121,7 @@ def test_costs_are_of_one_row_and_one_response():
         "seconds_per_scored_row": 0.5,
         "seconds_per_choice": 2.5,
         "prompt_tokens": 12.0,
+        "latents": 8.0,
         "seconds_per_response": 2.0,
     }
 
@@ -119,8 +129,33 @@ def test_costs_are_of_one_row_and_one_response():
 def test_where_nothing_was_chosen_a_choice_cost_nothing():
     seconds = {"fit": 1.0, "score": 4.0, "choose": 5.0, "respond": 6.0}
     counts = {"scored": 8, "chosen": 0, "answered": 3, "prompt_tokens": 96}
-    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None))
+    found = cost_of({"seconds": seconds, "bytes": {}, **counts}, Training(5, 2.0, 0.5, "f", None), 0.0)
     assert found["seconds_per_choice"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "latents"),
+    [
+        ("user_llm", {}, 8),
+        ("user_llm", {"latents": 3}, 3),
+        ("user_llm", {"latents": 0, "max_events": 6}, (5 + 7 + 7) / 3),
+        ("user_llm", {"contextualise": "soft_prompt"}, 0),
+        ("persona_plug", {}, 0),
+    ],
+)
+def test_latents_are_counted_where_the_model_attends_to_them(method, changes, latents):
+    """A soft prompt stands in the prompt and is counted there."""
+    fit = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
+    compare = CompareSettings(
+        methods=("user_llm",),
+        budget_tokens=1,
+        taught_by=("pilot",),
+        recent_history=RecentHistorySettings(),
+        retrieval=RetrievalSettings(),
+        persona_plug=PlugSettings(fit=fit),
+        user_llm=UserLLMSettings(pretrain=fit, fit=fit, **changes),
+    )
+    assert latents_of(method, compare, [4, 6, 30]) == latents
 
 
 def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from imprint.evaluate.definitions import METRICS
-from imprint.report.comparison import render_comparison, task_tables
+from imprint.report.comparison import cost_table, render_comparison, task_tables
 from imprint.report.recommendation import answers, best_method, headline, not_worse
 
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
@@ -43,6 +43,7 @@ def compared(evaluation):
             "seconds_per_scored_row": 0.001,
             "seconds_per_choice": 0.0,
             "prompt_tokens": 12.4,
+            "latents": 0.0,
             "seconds_per_response": 0.002,
         }
         groups = [
@@ -130,6 +131,15 @@ def test_a_baseline_that_the_best_method_does_not_beat_is_named(compared):
     assert said in answers(metrics)
     metrics["comparisons"][-1] |= {"difference": -1.3, "low": -1.4, "high": -1.2}
     assert said not in answers(metrics)
+
+
+def test_what_a_model_reads_beside_its_prompt_stands_in_a_column_of_its_own(compared):
+    """A method that attends to latents would else look as cheap as one that is told nothing."""
+    metrics = compared()
+    metrics["costs"] = {name: {**cost, "latents": 8.0 * (name == "memory")} for name, cost in metrics["costs"].items()}
+    found = {name: (cells["prompt"], cells["beside it"]) for name, cells in cost_table(metrics)}
+    assert found["memory"] == ("12 tokens", "8 latents")
+    assert found["base"] == ("12 tokens", "nothing")
 
 
 def test_methods_worse_than_knowing_nobody_are_named(compared):
