@@ -17,19 +17,22 @@ def measure_specificity(
     memory: MemorySettings,
     evaluate: EvaluateSettings,
 ) -> dict[str, Any]:
-    """The loss of some users' words under each other's memories."""
+    """The loss of some users' words, and of text that is nobody's, under each of their memories."""
+    from imprint.base.loss import mean_loss
     from imprint.data.partition import part_name
     from imprint.data.shards import users_with
     from imprint.evaluate.measure import held_out_rows, specificity_matrix
+    from imprint.evaluate.unrelated import unrelated_rows
     from imprint.personalizers.methods import own_memory
 
     chosen = users_with(user_index, "reported", evaluate.specificity_users)
     if not chosen:
-        return {"users": [], "loss": [], "without": []}
+        return {"users": [], "loss": [], "unrelated": [], "without": None}
     rows = held_out_rows(user_histories, chosen, evaluate.specificity_rows)
     theirs = [memories(part_name(number)) for number in sorted({user["shard"] for user in chosen})]
     method = own_memory(theirs, pooled_model, base, memory.fleet)
-    return specificity_matrix(method, rows, counter("specificity", "memory", len(rows)))
+    matrix = specificity_matrix(method, rows, counter("specificity", "memory", len(rows)))
+    return {**matrix, "without": mean_loss(method.score_without(unrelated_rows()))}
 
 
 def summarise_metrics(

@@ -9,19 +9,22 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
+from imprint.base.loss import mean_loss
 from imprint.data.tables import opened_fingerprint
 from imprint.evaluate.choices import Choosing, choosing_of, with_choices
 from imprint.evaluate.definitions import DECIDING, METRICS
 from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
-from imprint.evaluate.measure import Rows, answer_rows, held_out_rows, score_rows
-from imprint.evaluate.per_user import PerUser, costs, merge
+from imprint.evaluate.measure import Rows, answer_rows, held_out_rows, score_rows, specificity_matrix
+from imprint.evaluate.per_user import PerUser, costs, merge, own_memory
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.statistics import bootstrap_interval, summarise
 from imprint.evaluate.tables import responses_table, scores_table
+from imprint.evaluate.unrelated import unrelated_rows
 from imprint.personalizers.protocol import Histories, Personalizer, question_of
 from imprint.personalizers.settings import CompareSettings
+from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.provenance import fingerprint, run_conditions, seed_for
 from imprint.tasks import TASKS
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 GROUPS = 3
 """Groups of users by how much history they have."""
+EXCHANGED = 12
+"""Users who are asked as each other, at most: rows to score grow with the square, and a prompt may hold a history."""
 
 
 class Training(NamedTuple):
@@ -93,13 +98,26 @@ def measure_run(
     scored = held_out_rows(table, index, settings.max_test_rows)
     asked = held_out_rows(table, index, settings.responses_per_user)
     choosing = choosing_of(Everybody(table), index, settings)
+    some = users_of(index, "reported")[: min(EXCHANGED, settings.specificity_users)]
+    exchanged = held_out_rows(table, some, settings.specificity_rows)
     scores, responses, found = [], [], {}
     for method in methods:
         draw = bars(method.name, total=len(scored))
         mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, choosing, draw)
+        found[method.name] |= knowing(method, exchanged)
         scores += mine
         responses += answered
     return scores_table(scores), responses_table(judge(responses)), found
+
+
+def knowing(method: Personalizer, rows: Rows) -> dict[str, Any]:
+    """What knowing a user changes: `specificity`, the matrix of these users.
+
+    Of a method that knows nobody `unrelated`, the loss that others' drift on the unrelated text is counted from.
+    """
+    if isinstance(method, Unpersonalised):
+        return {"unrelated": mean_loss(method.score(unrelated_rows()))}
+    return {"specificity": specificity_matrix(method, rows)}
 
 
 def trained(
@@ -144,13 +162,15 @@ def summarise_comparison(
     """
     run = gathered(Everybody(table), index, scores, responses, settings, seed)
     histories, (found, counts) = run.histories, run.values()
-    parts = [found]
+    parts, without = [found], measured.get("pooled", {}).get("unrelated")
     for method, one in measured.items():
         seconds = dict.fromkeys(histories, one["seconds"]["fit"] / max(1, len(histories)))
         own = training[method].per_user if method in training else None
         if own is not None:
             seconds = {user_id: seconds[user_id] + own[user_id] for user_id in histories}
         parts.append(costs(method, list(histories), seconds, one["bytes"]))
+        if "specificity" in one:
+            parts.append(own_memory(method, {**one["specificity"], "without": without}))
     per_user: PerUser = merge(parts)
     fingerprints = {
         "data": opened_fingerprint(table),

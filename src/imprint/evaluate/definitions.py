@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imprint.evaluate.metrics import STOP_WORDS_VERSION
+from imprint.evaluate.unrelated import UNRELATED_VERSION
 
 RECALL_AT = (1, 5, 10)
 NDCG_AT = 10
@@ -107,10 +108,10 @@ METRICS: dict[str, Metric] = {
         Metric(
             "p_cover",
             "Largest sum of inverse document frequencies of the words that a generated response shares with one text "
-            "of the user's history (ln N / df over the user's own N texts, no stop words, no length normalisation), "
-            "mean over the user's rows.",
+            "of the user's history (ln N / df over the user's N training responses and persona texts, no stop words, "
+            "no length normalisation), mean over the user's rows.",
             True,
-            "1",
+            "2",
             "nats",
         ),
         Metric(
@@ -118,7 +119,7 @@ METRICS: dict[str, Metric] = {
             "As p_cover, each sum divided by the number of shared words: the formula of DHAP's paper, which its "
             "released code does not follow.",
             True,
-            "1",
+            "2",
             "nats",
         ),
         Metric(
@@ -225,24 +226,27 @@ METRICS: dict[str, Metric] = {
         Metric(
             "own_best_share",
             "Share of users whose test loss is lower under their own memory than under the memory of every other user "
-            "it was tried with. A tie is not a win.",
+            "it was tried with; for a method without memories, when it knows them by their own history. A tie is not a "
+            "win.",
             True,
             "1",
             "share of users",
         ),
         Metric(
             "specificity_gap",
-            "Mean test loss of a user under the other users' memories, minus the loss under the user's own.",
+            "Mean test loss of a user under the other users' memories (known by their histories), minus the loss under "
+            "the user's own.",
             True,
             "1",
             "nats per response token",
         ),
         Metric(
             "drift",
-            "Mean over other users of the loss of their test rows under this user's memory, minus their loss under the "
-            "same model without a memory: what a memory costs on text that it has nothing to do with.",
+            f"Loss of a fixed text that is no user's ({UNRELATED_VERSION}: general questions and answers) under this "
+            "user's memory, or when the user's history is known, minus its loss under the pooled model: what knowing a "
+            "user costs elsewhere.",
             False,
-            "1",
+            "2",
             "nats per response token",
         ),
         Metric(

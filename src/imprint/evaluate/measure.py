@@ -6,14 +6,15 @@ These functions take methods (`Personalizer`) and rows, and return plain records
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.loss import mean_loss
+from imprint.evaluate.unrelated import AFTER_ALL, unrelated_rows
 from imprint.personalizers.protocol import Personalizer, question_of
-from imprint.personalizers.remembered import Remembered
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -96,21 +97,21 @@ def batched(users: Iterable[str], count: int) -> Iterator[list[str]]:
 
 
 def specificity_matrix(
-    method: Remembered, rows: Rows, on_user: Callable[[], None] = lambda: None
+    method: Personalizer, rows: Rows, on_user: Callable[[], None] = lambda: None
 ) -> dict[str, list[Any]]:
-    """`{"users": [...], "loss": [[...]], "without": [...]}`.
+    """`{"users": [...], "loss": [[...]], "unrelated": [...]}` of a method that was fitted on these users.
 
-    loss[i][j] is the loss of user i's test rows under user j's memory, without[i] that under the model with none.
+    loss[i][j] is the loss of user i's test rows when user j seems to ask: under j's memory, or known by j's history.
+    unrelated[j] is the loss of `unrelated_rows` then.
     """
-    users = list(rows)
-    everybody = [row for mine in rows.values() for row in mine]
-    columns = []
-    for memories_of in batched(users, USERS_AT_ONCE):
-        asked = [memory_of for memory_of in memories_of for _ in everybody]
-        scored = iter(method.score_as(asked, everybody * len(memories_of)))
-        for _ in memories_of:
+    users, text = list(rows), unrelated_rows()
+    everybody = [row for mine in rows.values() for row in mine] + text
+    columns, unrelated = [], []
+    for askers in batched(users, USERS_AT_ONCE):
+        asked = [replace(row, user_id=user_id, order=AFTER_ALL) for user_id in askers for row in everybody]
+        scored = iter(method.score(asked))
+        for _ in askers:
             columns.append([mean_loss([next(scored) for _ in rows[user_id]]) for user_id in users])
+            unrelated.append(mean_loss([next(scored) for _ in text]))
             on_user()
-    bare = iter(method.score_without(everybody))
-    without = [mean_loss([next(bare) for _ in rows[user_id]]) for user_id in users]
-    return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)], "without": without}
+    return {"users": users, "loss": [list(row) for row in zip(*columns, strict=True)], "unrelated": unrelated}

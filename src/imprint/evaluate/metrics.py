@@ -75,10 +75,11 @@ class Cover:
     """The idf-weighted cover of a response by the texts of one user's history: P-Cover."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """`texts` are the documents over which idf(w) = ln N / df(w) is counted."""
-        self._texts = [words(text, frozenset()) for text in texts]
-        frequency = Counter(word for text in self._texts for word in text)
-        self._idf = {word: math.log(len(self._texts) / count) for word, count in frequency.items()}
+        """`texts` are the documents over which idf(w) = ln N / df(w) is counted, one that is there twice twice."""
+        spoken = [words(text, frozenset()) for text in texts]
+        frequency = Counter(word for text in spoken for word in text)
+        self._idf = {word: math.log(len(spoken) / count) for word, count in frequency.items()}
+        self._texts = list(dict.fromkeys(spoken))
 
     def of(self, response: str, mean: bool = False) -> float:
         """The largest sum of idf over the words that `response` shares with one text; 0 without any text.
@@ -129,18 +130,6 @@ def specificity(matrix: Mapping[str, Mapping[str, float]]) -> dict[str, Specific
             )
         own = losses[user]
         found[user] = Specificity(own_best=own < min(others), gap=math.fsum(others) / len(others) - own)
-    return found
-
-
-def drift(matrix: Mapping[str, Mapping[str, float]], without: Mapping[str, float]) -> dict[str, float]:
-    """By owner of a memory: mean over the other users of their loss under it, minus their loss `without` a memory.
-
-    `matrix` is that of `specificity`, of two users or more.
-    """
-    found = {}
-    for owner in without:
-        others = [user for user in matrix if user != owner]
-        found[owner] = math.fsum(matrix[user][owner] - without[user] for user in others) / len(others)
     return found
 
 

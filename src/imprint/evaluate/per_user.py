@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imprint.base.examples import Interaction
-from imprint.evaluate.metrics import STOP_WORDS, Cover, bleu, drift, persona_f1, rouge, specificity, words
+from imprint.evaluate.metrics import STOP_WORDS, Cover, bleu, persona_f1, rouge, specificity, words
 from imprint.tasks import TASKS
 
 PerUser = dict[str, dict[str, dict[str, float]]]
@@ -60,8 +60,8 @@ def answers(responses: Iterable[Record], histories: Mapping[str, Sequence[Intera
 
 
 def persona_texts(rows: Sequence[Interaction]) -> list[str]:
-    """A user's training responses and persona, each once."""
-    return list(dict.fromkeys(text for row in rows for text in (row.response, *row.persona)))
+    """A user's training responses, every one, and the persona, which each row repeats, once."""
+    return [*(row.response for row in rows), *dict.fromkeys(text for row in rows for text in row.persona)]
 
 
 def persona_words(rows: Sequence[Interaction]) -> frozenset[str]:
@@ -74,19 +74,22 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def own_memory(method: str, matrix: Mapping[str, Any]) -> PerUser:
-    """`own_best_share` (1.0 or 0.0), `specificity_gap` and `drift` of each user of a specificity matrix."""
+    """`own_best_share` (1.0 or 0.0), `specificity_gap` and `drift` of each user of a specificity matrix.
+
+    No drift where `without`, the loss of the unrelated text when nothing is known of anybody, was not measured.
+    """
     users = matrix["users"]
     if len(users) < 2:
         return {}
     table = {user: dict(zip(users, row, strict=True)) for user, row in zip(users, matrix["loss"], strict=True)}
     found = specificity(table)
-    return {
-        method: {
-            "own_best_share": {user: float(one.own_best) for user, one in found.items()},
-            "specificity_gap": {user: one.gap for user, one in found.items()},
-            "drift": drift(table, dict(zip(users, matrix["without"], strict=True))),
-        }
+    values = {
+        "own_best_share": {user: float(one.own_best) for user, one in found.items()},
+        "specificity_gap": {user: one.gap for user, one in found.items()},
     }
+    if (without := matrix["without"]) is not None:
+        values["drift"] = {user: loss - without for user, loss in zip(users, matrix["unrelated"], strict=True)}
+    return {method: values}
 
 
 def costs(method: str, users: Sequence[str], seconds: Mapping[str, float], size: Mapping[str, int]) -> PerUser:

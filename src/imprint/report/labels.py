@@ -88,7 +88,7 @@ LABELS = {
     "free_mae": "MAE, free text",
     "free_rmse": "RMSE, free text",
     "invalid_rate": "invalid",
-    "own_best_share": "own memory best",
+    "own_best_share": "own is best",
     "specificity_gap": "specificity gap",
     "seconds_per_user": "time per user",
     "bytes_per_user": "size per user",

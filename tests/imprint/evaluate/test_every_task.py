@@ -110,6 +110,10 @@ def test_every_task_is_measured_by_the_metrics_of_its_kind(found):
 
 
 def test_the_record_of_all_tasks_has_everything_and_says_who_judged(found):
+    known = found["methods"]["recent_history"]
+    assert known["own_best_share"]["n"] == known["specificity_gap"]["n"] == len(USERS)
+    assert "drift" not in known  # pooled, which it is counted from, was not measured
+    assert "own_best_share" not in found["methods"]["base"]
     assert {"accuracy", "mae", "recall@10", "win_rate", "tie_rate", "loss"} <= found["methods"]["recent_history"].keys()
     assert found["methods"]["majority"].keys() >= {"accuracy", "macro_f1", "mae", "rmse"}
     assert found["run"]["judge"]["by"] == "likelihood under the pooled model"

@@ -7,11 +7,24 @@ import pytest
 from toys import invented_rows
 
 from imprint.base.examples import Interaction
+from imprint.base.loss import mean_loss
 from imprint.evaluate.measure import answer_rows, score_rows, specificity_matrix, spread, spread_by_task
-from imprint.evaluate.per_user import answers, costs, losses, merge, own_memory, persona_words, side_by_side
+from imprint.evaluate.per_user import (
+    answers,
+    costs,
+    losses,
+    merge,
+    own_memory,
+    persona_texts,
+    persona_words,
+    side_by_side,
+)
+from imprint.evaluate.unrelated import unrelated_rows
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
+from imprint.personalizers.choosers import Latest
+from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.unpersonalised import Unpersonalised
 
@@ -85,12 +98,48 @@ def test_a_specificity_matrix_has_words_in_rows_and_memories_in_columns(llama, t
     under_second = losses(
         [{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score_as(["u1"] * 4, rows["u0"])]
     )
-    bare = losses(score_rows(Unpersonalised("base", llama, 2), rows))["base"]["loss"]
-    assert matrix["without"] == pytest.approx([bare[user] for user in users])
-    drifts = own_memory("memory", matrix)["memory"]["drift"]
-    assert drifts["u1"] == pytest.approx(sum(matrix["loss"][i][1] - matrix["without"][i] for i in (0, 2)) / 2)
     assert matrix["loss"][0][1] == pytest.approx(under_second["m"]["loss"]["u0"])
-    assert own_memory("memory", matrix)["memory"]["own_best_share"].keys() == set(users)
+    own = mean_loss(method.score(rows["u2"]))
+    assert matrix["loss"][2][2] == pytest.approx(own)
+    found = own_memory("memory", {**matrix, "without": None})["memory"]
+    assert found.keys() == {"own_best_share", "specificity_gap"}
+    assert found["own_best_share"].keys() == set(users)
+
+
+def test_drift_is_what_a_memory_changes_on_text_that_is_nobodys(llama, tmp_path):
+    """The same text for every run, whoever is measured in it."""
+    config = CONFIG.model_copy(update={"learning_rate": 5e-2})
+    past = {user: llama.encoder.examples(invented_rows(user, 20)) for user in USERS[:2]}
+    memories = [train_memory(llama, user, rows, config, 1).memory for user, rows in past.items()]
+    write_store(tmp_path / "store", {0: memories}, {})
+    method = Remembered("memory", llama, MemoryStore(tmp_path / "store"), 2)
+    text = unrelated_rows()
+    without = mean_loss(method.score_without(text))
+
+    matrix = specificity_matrix(method, {user: invented_rows(user, 2, seed=1) for user in USERS[:2]})
+    drifts = own_memory("memory", {**matrix, "without": without})["memory"]["drift"]
+
+    for user in USERS[:2]:
+        under = mean_loss(method.score_as([user] * len(text), text))
+        assert drifts[user] == pytest.approx(under - without)
+        assert abs(drifts[user]) > 1e-3
+    assert len({row.record_id for row in text}) == len(text) >= 12
+    assert all(row.query.endswith("?") and row.response.endswith(".") for row in text)
+
+
+def test_a_method_that_reads_is_asked_as_somebody_else_by_their_history(llama):
+    """As a whole: all that is known of the other stands before the question, however long the own history is."""
+    histories = {user: invented_rows(user, 3 + 4 * place) for place, user in enumerate(USERS[:2])}
+    rows = {user: invented_rows(user, 2, seed=1, first=len(past)) for user, past in histories.items()}
+    method = Prompted("recent_history", Unpersonalised("pooled", llama, 2), Latest(), 24)
+    method.fit(histories)
+
+    matrix = specificity_matrix(method, rows)
+
+    asked = [replace(row, user_id="u1", order=99) for row in rows["u0"]]
+    assert matrix["loss"][0][1] == pytest.approx(mean_loss(method.score(asked)))
+    assert matrix["loss"][0][0] == pytest.approx(mean_loss(method.score(rows["u0"])))
+    assert matrix["loss"][0][0] != pytest.approx(matrix["loss"][0][1], rel=1e-4)
 
 
 def test_a_users_loss_is_nats_over_tokens_and_not_a_mean_of_rows():
@@ -142,8 +191,13 @@ def test_a_baseline_without_a_loss_has_none():
     assert losses(rows) == {}
 
 
+def test_a_persona_is_said_in_every_row_and_counts_once():
+    rows = [Interaction("u1", f"r{place}", "", text, ("has a dog",)) for place, text in enumerate(("tea", "tea", "no"))]
+    assert persona_texts(rows) == ["tea", "tea", "no", "has a dog"]
+
+
 def test_one_user_has_no_specificity():
-    assert own_memory("memory", {"users": ["u1"], "loss": [[1.0]], "without": [1.0]}) == {}
+    assert own_memory("memory", {"users": ["u1"], "loss": [[1.0]], "unrelated": [1.0], "without": 1.0}) == {}
 
 
 def test_parts_are_merged_by_method():

@@ -8,7 +8,7 @@ import pytest
 
 from imprint.errors import NotEnoughDataError
 from imprint.evaluate.definitions import METRICS
-from imprint.evaluate.metrics import Cover, bleu, drift, persona_f1, rouge, specificity, words
+from imprint.evaluate.metrics import Cover, bleu, persona_f1, rouge, specificity, words
 
 HISTORY = ["i love hiking mountains", "my dog loves hiking trails", "coffee every morning"]
 RESPONSE = "take your dog hiking"
@@ -42,14 +42,11 @@ def test_the_papers_p_cover_is_divided_by_the_words_that_are_shared() -> None:
     assert cover.of("dog hiking coffee") == pytest.approx(1.504077, abs=1e-6)
 
 
-def test_drift_is_what_a_memory_costs_on_others_words() -> None:
-    """Own words do not count: there a memory is meant to change the loss."""
-    matrix = {
-        "a": {"a": 1.0, "b": 2.5, "c": 2.0},
-        "b": {"a": 2.0, "b": 1.0, "c": 2.0},
-        "c": {"a": 4.0, "b": 2.0, "c": 9.0},
-    }
-    assert drift(matrix, {"a": 2.0, "b": 2.0, "c": 3.0}) == {"a": 0.5, "b": -0.25, "c": 0.0}
+def test_a_text_that_is_said_again_is_another_document() -> None:
+    """N and df are over all of the history: what a user says every day is no rare word of theirs."""
+    cover = Cover([*HISTORY, "coffee every morning", "coffee every morning"])
+    assert cover.of("coffee") == pytest.approx(math.log(5 / 3))
+    assert cover.of("dog") == pytest.approx(math.log(5))
 
 
 @pytest.mark.parametrize("response", ["", "the and of", "unheard words"])
