@@ -71,7 +71,7 @@ class UserLLM(nn.Module):
     def forward(self, events: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """What the language model is given of timelines [rows, L, …], and which of it is real, [rows, states]."""
         states = self.project(self.encoder(events))
-        known = torch.cat([torch.ones_like(real[:, :1]), real], dim=1)  # the start is always there
+        known = torch.cat([real.new_ones(len(real), 1), real], dim=1)  # the start is always there
         if self.perceiver is None:
             return states, known
         compressed = self.perceiver(states, known)

@@ -13,11 +13,9 @@ from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
 from imprint.personalizers.conditioned import Asked, lesson_of
 from imprint.personalizers.contextualiser import GatedCrossAttention, Perceiver, attending, layers_with_blocks
-from imprint.personalizers.events import EventVocabulary, values_of
 from imprint.personalizers.settings import EventFeature, UserLLMSettings
 from imprint.personalizers.shared import taught, teach
 from imprint.personalizers.soft import SOFT
-from imprint.personalizers.user_encoder import UserEncoder
 from imprint.personalizers.user_llm import UserLLMConditioner
 
 FIT = FitSettings(learning_rate=5e-3, epochs=2, batch_rows=8)
@@ -70,6 +68,25 @@ def test_no_breach(loud, tmp_path, changes):
     assert not methods.sees_its_response(make)
     assert not methods.sees_its_company(make)
     assert methods.forgets(make)
+
+
+EMPTY = [{}, {"features": EVENTS}, {"features": EVENTS, "fusion": "late"}, {"latents": 0}, VARIANTS[2]]
+
+
+@pytest.mark.parametrize("changes", EMPTY, ids=lambda one: "-".join(map(str, one)) or "default")
+def test_users_of_whom_nothing_is_known_are_answered_as_beside_one_of_whom_something_is(llama, tmp_path, changes):
+    """A batch without a single event: a new user's first question, or users whose training rows all came later."""
+    method = trained(llama, tmp_path, **changes)[1]()
+    past, rows = methods.histories(), methods.asked_rows(1)
+    for block in method._conditioner.module.blocks:
+        torch.nn.init.ones_(block.gate)
+    method.fit({**past, "ann": [], "bob": []})
+    first, beside = [row for row in rows if row.user_id != "cleo"], methods.answers(method, rows)
+
+    nats, texts = methods.answers(method, first)
+
+    assert all(math.isfinite(one) for one in nats)
+    assert methods.same((nats, texts), (beside[0][:2], beside[1][:2]))
 
 
 def test_with_gates_at_zero_the_model_is_the_base_exactly(base, tmp_path):
@@ -133,61 +150,6 @@ def test_blocks_follow_every_so_many_layers():
     assert layers_with_blocks(2, 4) == [1]
 
 
-def encoder_and_events(fusion):
-    vocabulary = EventVocabulary.of(TEACHERS["tom"], EVENTS, 100)
-    encoder = UserEncoder(settings(features=EVENTS, fusion=fusion), vocabulary.sizes, 0).eval()
-    return encoder, vocabulary.events(TEACHERS["tom"])[:8]
-
-
-@pytest.mark.parametrize("fusion", ["early", "late"])
-def test_a_state_knows_the_events_before_it_and_no_other(fusion):
-    encoder, events = encoder_and_events(fusion)
-    whole = encoder(events[None])[0]
-
-    assert whole.shape == (9, 16)
-    for count in (0, 3, 7):
-        assert torch.allclose(encoder(events[None, :count])[0], whole[: count + 1], atol=1e-5)
-    changed = events.clone()
-    changed[4, 0] = 2 + (changed[4, 0] + 1) % 5
-    moved = (encoder(changed[None])[0] - whole).abs().amax(-1) > 1e-6
-    assert moved.tolist() == [False] * 5 + [True] * 4
-
-
-def test_late_fusion_has_an_encoder_for_each_feature():
-    early, late = (encoder_and_events(fusion)[0] for fusion in ("early", "late"))
-    assert (len(early.towers), len(late.towers)) == (1, 3)
-    assert len(early.tables) == len(late.tables) == 3
-
-
-def test_next_event_loss_is_the_sum_of_cross_entropies_over_features():
-    encoder, events = encoder_and_events("early")
-    real = torch.ones(1, 8, dtype=torch.bool)
-    states = encoder(events[None])[0]
-
-    expected = 0.0
-    for place, head in enumerate(encoder.heads):
-        logs = head(states[:-1]).log_softmax(-1)
-        nats = []
-        for step in range(8):
-            values = [value for value in events[step, place].tolist() if value]
-            nats.append(-sum(logs[step, value] for value in values) / len(values))
-        expected += sum(nats) / 8
-
-    assert encoder.next_event_loss(events[None], real).item() == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_vectors_are_told_from_the_others_of_the_batch():
-    encoder = UserEncoder(settings(), [], 6).eval()
-    events = torch.randn(2, 3, 6)
-    real = torch.tensor([[True, True, True], [True, False, False]])
-    said = encoder.heads[0](encoder(events)[:, :-1])[real]
-    likeness = torch.nn.functional.cosine_similarity(said[:, None], events[real][None], dim=-1) / 0.1
-
-    expected = torch.nn.functional.cross_entropy(likeness, torch.arange(4))
-
-    assert encoder.next_event_loss(events, real).item() == pytest.approx(expected.item(), rel=1e-4)
-
-
 def test_pretraining_learns_what_comes_next(llama, tmp_path):
     """Items come round in a fixed order, so the next one can be known."""
     rows = {f"t{number}": methods.with_events(invented_rows(f"t{number}", 16))[number % 5 :] for number in range(10)}
@@ -199,19 +161,6 @@ def test_pretraining_learns_what_comes_next(llama, tmp_path):
         return conditioner.prepare(rows, lambda *step: None)["pretraining"]["loss"]
 
     assert loss(30) < 0.5 * loss(1)
-
-
-def test_features_have_values_unknown_ones_and_none():
-    vocabulary = EventVocabulary.of(TEACHERS["tom"], EVENTS, 4)
-    row = TEACHERS["tom"][1]
-
-    assert vocabulary.sizes == [6, 5, 4]  # four of five items, three ratings, two categories, two special ids each
-    assert values_of(row, EVENTS[2]) == ["drama", "war"]
-    new = replace(row, attributes=(("item", "never seen"), ("categories", " | ")))
-    events = vocabulary.events([row, new])
-    assert events.shape == (2, 3, 2)
-    assert events[0, 2].tolist() == [2, 3]  # drama is the more frequent
-    assert events[1].tolist() == [[1, 0], [0, 0], [0, 0]]
 
 
 def test_a_corpus_without_a_feature_is_an_error_that_names_it(llama, tmp_path):
