@@ -2,12 +2,17 @@
 
 Bounds and choices are read from the Kedro parameters, so that they stand in one place. Katib writes a trial's values
 into its manifest as bare text, without escaping; a choice is therefore passed as its number in a list.
+
+To collect what a trial prints, Katib joins command and arguments by spaces, without quotes, and runs that under
+`sh -c`, unless they begin with `sh -c` (katib: pkg/webhook/v1beta1/pod/utils.go, wrapWorkerContainer). A trial's
+command is therefore one line of shell, quoted here.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,7 +76,7 @@ def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, An
         "kind": "Experiment",
         "metadata": {"name": f"{project.settings.name}-{step.name}", **_namespace(project)},
         "spec": {
-            "objective": {"type": katib.objective.goal, "objectiveMetricName": katib.objective.name},
+            "objective": _objective(katib),
             "algorithm": {
                 "algorithmName": "tpe",
                 "algorithmSettings": [
@@ -91,6 +96,13 @@ def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, An
             },
         },
     }
+
+
+def _objective(katib: Katib) -> dict[str, Any]:
+    """Katib would take the best of all lines of the log that look like the objective; the step prints it last."""
+    name = katib.objective.name
+    latest = [{"name": name, "value": "latest"}]
+    return {"type": katib.objective.goal, "objectiveMetricName": name, "metricStrategies": latest}
 
 
 def _trial_step(plan: Plan, katib: Katib) -> Step:
@@ -136,7 +148,9 @@ def _job(project: Project, plan: Plan, step: Step, params: Mapping[str, Any], ka
         compile_plan(plan, project.settings, project.env, file, params)
         executors = {name: (container, told) for name, container, told in read_compiled(file).containers()}
     pod = pod_of(step.name, *executors[f"exec-{step.name}"])
-    pod["spec"]["containers"][0]["args"] = _flags(project, plan, step, params, katib)
+    (main,) = pod["spec"]["containers"]
+    line = shlex.join([*main["command"], *_flags(project, plan, step, params, katib)])
+    main.update(command=["sh", "-c"], args=[line])
     metadata = {"labels": pod["metadata"]["labels"], "annotations": {"sidecar.istio.io/inject": "false"}}
     spec = {name: value for name, value in pod["spec"].items() if value is not None}
     if project.settings.service_account:
@@ -147,15 +161,20 @@ def _job(project: Project, plan: Plan, step: Step, params: Mapping[str, Any], ka
 
 
 def _flags(project: Project, plan: Plan, step: Step, params: Mapping[str, Any], katib: Katib) -> list[str]:
-    flags = [*plan.flags(step), "--env", project.env, "--params", json.dumps(dict(params), sort_keys=True)]
+    flags = [*plan.flags(step), "--env", project.env, "--params", _text(dict(params))]
     flags += ["--set", str(project.settings.run.run_id_parameter), _placeholder(_TRIAL)]
     for key, searched in katib.parameters.items():
         value = _placeholder(_trial_name(key))
         if searched.kind == "choice":
-            flags += ["--pick", key, json.dumps(value_at(project.parameters, searched.source)), value]
+            flags += ["--pick", key, _text(value_at(project.parameters, searched.source)), value]
         else:
             flags += ["--set-json", key, value]
     return [*flags, "--objective", katib.objective.name, katib.objective.dataset, katib.objective.key]
+
+
+def _text(value: Any) -> str:
+    """JSON without a dollar, which Kubernetes and Katib would read something into, quotes or none."""
+    return json.dumps(value, sort_keys=True).replace("$", r"\u0024")
 
 
 def _placeholder(name: str) -> str:

@@ -1,7 +1,11 @@
 """The Katib Experiment: schema-checked, and its trial does what Katib asks of it."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,31 +45,81 @@ def test_the_space_is_that_of_the_kedro_parameters(experiment):
     ]
     spec = experiment["spec"]
     assert spec["algorithm"]["algorithmName"] == "tpe"
-    assert spec["objective"] == {"type": "minimize", "objectiveMetricName": "total"}
+    assert spec["objective"] == {
+        "type": "minimize",
+        "objectiveMetricName": "total",
+        "metricStrategies": [{"name": "total", "value": "latest"}],
+    }
     assert (spec["maxTrialCount"], spec["parallelTrialCount"]) == (9, 3)
 
 
-def test_a_trial_s_pod_is_the_step_s_and_runs_with_the_values_that_katib_writes_into_it(project, experiment):
+VALUES = {"rows": "6", "fault_weight": "0.25", "fault_shard": "2", "trial": "toy-finish-x1"}
+
+
+def job_of_a_trial(experiment):
+    """The Job that Katib makes of the template: values are written into its text."""
+    text = json.dumps(experiment["spec"]["trialTemplate"]["trialSpec"])
+    for name, value in VALUES.items():
+        text = text.replace(f"${{trialParameters.{name}}}", value)
+    return json.loads(text)["spec"]
+
+
+def started(container, metrics):
+    """What a container runs once Katib's collector of standard output is put into its pod, and Kubernetes starts it.
+
+    Katib joins command and arguments by spaces into one line of shell, but for a leading `sh -c`; Kubernetes then reads
+    `$$` as `$`, and puts variables' values for `$(NAME)`.
+    """
+    words = [*container["command"], *container["args"]]
+    shell, words = (words[:2], words[2:]) if words[:2] == ["sh", "-c"] else (["sh", "-c"], words)
+    line = " ".join([*words, f"1>{metrics} 2>&1", "&&", f"echo completed > {metrics.parent}/$$$$.pid"])
+    variables = {"HOME": "/tmp"}
+    expanded = re.sub(
+        r"\$(\$|\((\w+)\))", lambda it: "$" if it[1] == "$" else variables.get(it[2], it[0]), line, flags=re.ASCII
+    )
+    return [*shell, expanded]
+
+
+def test_a_trial_s_pod_is_the_step_s_and_runs_with_the_values_that_katib_writes_into_it(project, experiment, tmp_path):
+    job = job_of_a_trial(experiment)
     template = experiment["spec"]["trialTemplate"]
-    text = json.dumps(template["trialSpec"])
-    for name, value in {"rows": "6", "fault_weight": "0.25", "fault_shard": "2", "trial": "toy-finish-x1"}.items():
-        assert name in {one["name"] for one in template["trialParameters"]}
-        text = text.replace(f"${{trialParameters.{name}}}", value)  # as Katib does, on the manifest's text
-    assert "${" not in text
-    job = json.loads(text)["spec"]
+    assert {one["name"] for one in template["trialParameters"]} == VALUES.keys()
     (main,) = job["template"]["spec"]["containers"]
     assert (main["name"], main["image"]) == (template["primaryContainerName"], "registry.example/toy:1.0")
     assert main["resources"]["limits"] == {"cpu": "500m", "memory": "512Mi"}
     assert job["template"]["spec"]["serviceAccountName"] == "toy-runner"
-    flags = " ".join(main["args"])
-    assert "--set run_id toy-finish-x1" in flags
-    assert '--pick fault.shard [null, "s1", ["s0", "it\'s"]] 2' in flags
 
     earlier = ["--step", "s", "--pipeline", "__default__", "--nodes", "write_shards,square_numbers", "--env", "base"]
     assert run_in(project, "-m", "kedro_kfp.step", *earlier).returncode == 0
-    trial = run_in(project, *main["command"][1:], *main["args"])
-    assert trial.returncode == 0, trial.stderr
-    assert re.search(r"^total=506$", trial.stdout, re.MULTILINE)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = started(main, tmp_path / "metrics.log")
+    trial = subprocess.run(command, cwd=project, env={**os.environ, "PATH": path}, check=False)
+    said = (tmp_path / "metrics.log").read_text()
+    assert trial.returncode == 0, said
+    assert [pid.read_text() for pid in tmp_path.glob("*.pid")] == ["completed\n"]
+    assert re.findall(r"([\w|-]+)\s*=\s*([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)", said)[-1] == ("total", "506")
+
+
+def test_no_shell_reads_anything_into_what_a_trial_is_told(project, tmp_path):
+    wild = {"text": "a 'b' \"c\" $HOME $(HOME) $$ `id` ${trialParameters.rows} \\ ; rm -r *\n", "list": [["x", None]]}
+    experiment = make_experiment(read_project(project, "cluster"), wild)
+    python = tmp_path / "bin/python3"
+    python.parent.mkdir()
+    told = tmp_path / "told.json"
+    python.write_text(f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(told)!r}, 'w'))\n")
+    python.chmod(0o700)
+    (main,) = job_of_a_trial(experiment)["template"]["spec"]["containers"]
+    path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
+    subprocess.run(started(main, tmp_path / "metrics.log"), env={"PATH": path}, check=True)
+
+    told = json.loads(told.read_text())
+    assert told[:6] == ["-m", "kedro_kfp.step", "--step", "finish", "--pipeline", "__default__"]
+    assert json.loads(told[told.index("--params") + 1]) == wild
+    assert told[told.index("--set") + 1 :][:2] == ["run_id", "toy-finish-x1"]
+    assert told[told.index("--set-json") + 1 :][:2] == ["rows", "6"]
+    key, choices, number = told[told.index("--pick") + 1 :][:3]
+    assert (key, json.loads(choices), number) == ("fault.shard", [None, "s1", ["s0", "it's"]], "2")
+    assert told[-4:] == ["--objective", "total", "metrics", "total"]
 
 
 @pytest.mark.parametrize(
