@@ -215,15 +215,25 @@ def schedule(
 @_params
 @_image
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("kubeflow/katib.yaml"), show_default=True)
+@_dry
 @click.pass_obj
 def katib(
-    metadata: ProjectMetadata, env: str | None, pipeline: str, params: str | None, image: str | None, output: Path
+    metadata: ProjectMetadata,
+    env: str | None,
+    pipeline: str,
+    params: str | None,
+    image: str | None,
+    output: Path,
+    dry_run: bool,
 ) -> None:
-    """Write a Katib Experiment that searches parameters with TPE, one trial a pod."""
-    from kedro_kfp.katib import write_experiment
+    """Write a Katib Experiment that searches parameters with TPE, one trial a pod; --dry-run prints it."""
+    from kedro_kfp.katib import checked_experiment, write_experiment
     from kedro_kfp.parameters import read_params
 
     project = _project(metadata, env, params, pipeline_name=pipeline, image=image)
+    if dry_run:
+        click.echo(checked_experiment(project, read_params(params))[0], nl=False)
+        return
     checked = write_experiment(project, read_params(params), output)
     click.echo(f"{output}: {checked}. Next: kubectl apply -f {output}")
 

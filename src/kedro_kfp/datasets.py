@@ -29,9 +29,20 @@ class DatasetFacts:
 
 def read_facts(names: Iterable[str], catalog: Mapping[str, Any]) -> dict[str, DatasetFacts]:
     """Facts of the named datasets, by the catalog's configuration (patterns included, credentials ignored)."""
-    known = {name: _without_credentials(entry) for name, entry in catalog.items()}
-    resolver = CatalogConfigResolver(known, None, DataCatalog.default_runtime_patterns)
+    resolver = _resolver(catalog)
     return {name: _facts(name, resolver.resolve_pattern(name)) for name in names}
+
+
+def in_one_place(names: Iterable[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Which of the named datasets are stored, and by the same entry in both configurations of the catalog."""
+    here, there = _resolver(one), _resolver(other)
+    same = (name for name in names if here.resolve_pattern(name) == there.resolve_pattern(name))
+    return [name for name in same if not _facts(name, here.resolve_pattern(name)).in_memory]
+
+
+def _resolver(catalog: Mapping[str, Any]) -> CatalogConfigResolver:
+    known = {name: _without_credentials(entry) for name, entry in catalog.items()}
+    return CatalogConfigResolver(known, None, DataCatalog.default_runtime_patterns)
 
 
 def _facts(name: str, entry: Mapping[str, Any]) -> DatasetFacts:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro_kfp.compiled import read_compiled
+from kedro_kfp.datasets import in_one_place
 from kedro_kfp.emit import compile_plan
 from kedro_kfp.errors import CompiledFileError, MissingPackageError, SettingsError
 from kedro_kfp.extra import kfp_module
@@ -33,9 +34,18 @@ _TRIAL = "trial"  # Katib's own name of a trial, which keeps trials' outputs apa
 
 def write_experiment(project: Project, params: Mapping[str, Any], output: Path) -> str:
     """Write the Experiment to `output`, and say how it was checked. `CompiledFileError` where it fails the check."""
+    experiment, checked = checked_experiment(project, params)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(experiment, encoding="utf-8")
+    return checked
+
+
+def checked_experiment(project: Project, params: Mapping[str, Any]) -> tuple[str, str]:
+    """The Experiment as YAML, and how it was checked. `CompiledFileError` where it fails the check."""
     import yaml
 
     experiment = make_experiment(project, params)
+    name = experiment["metadata"]["name"]
     checked = "checked by Katib's schema and the pod's"
     try:
         models = kfp_module("kubeflow_katib_api.models", "checking by Katib's schema")
@@ -52,10 +62,8 @@ def write_experiment(project: Project, params: Mapping[str, Any], output: Path) 
             *schema_defects(models.IoK8sApiCoreV1Pod, pod),
         ]
         if defects:
-            raise CompiledFileError(str(output), defects)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
-    return checked
+            raise CompiledFileError(f"the Experiment {name}", defects)
+    return yaml.safe_dump(experiment, sort_keys=False), checked
 
 
 def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,6 +78,7 @@ def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, An
         )
     plan = project.plan()
     step = _trial_step(plan, katib)
+    _refuse_shared_outputs(project, step, run.run_id_parameter)
     spaces = {key: _space(key, searched, project.parameters) for key, searched in katib.parameters.items()}
     return {
         "apiVersion": "kubeflow.org/v1beta1",
@@ -115,6 +124,16 @@ def _trial_step(plan: Plan, katib: Katib) -> Step:
     if found.loop:
         raise SettingsError(f"katib.step: {katib.step!r} fans out over {found.loop.over!r}. Next: name another step.")
     return found
+
+
+def _refuse_shared_outputs(project: Project, step: Step, run_id_parameter: str) -> None:
+    outputs = {name for node in project.pipeline.only_nodes(*step.nodes).nodes for name in node.outputs}
+    one, other = (project.catalog_of_run(run) for run in ("trial-one", "trial-other"))
+    if shared := in_one_place(sorted(outputs), one, other):
+        raise SettingsError(
+            f"step {step.name!r}: the datasets {shared} lie in the same place whatever the run is, and trials side by "
+            f"side would write one file. Next: put ${{runtime_params:{run_id_parameter}}} into their paths."
+        )
 
 
 def _space(key: str, searched: Searched, parameters: Mapping[str, Any]) -> dict[str, Any]:

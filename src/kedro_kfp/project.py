@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_kfp.datasets import read_facts
 from kedro_kfp.errors import SettingsError
+from kedro_kfp.parameters import merge_at
 from kedro_kfp.plan import Plan, make_plan
 from kedro_kfp.settings import KubeflowSettings, read_settings
 
@@ -22,7 +24,9 @@ CONFIG_KEY = "kubeflow"
 class Project:
     """A project in one environment, as the translator needs it."""
 
+    path: Path
     env: str
+    runtime_params: Mapping[str, Any]
     pipeline_name: str
     pipeline: Pipeline
     catalog: Mapping[str, Any]
@@ -33,6 +37,19 @@ class Project:
         """The pipeline's steps. `PlanError` where it cannot run in pods."""
         stored = (name for name in self.pipeline.datasets() if name != "parameters" and not name.startswith("params:"))
         return make_plan(self.pipeline_name, self.pipeline, read_facts(stored, self.catalog), self.settings)
+
+    def catalog_of_run(self, run: str) -> Mapping[str, Any]:
+        """The catalog's configuration as steps of that run read it. `SettingsError` where runs have no id."""
+        from kedro.framework.session import KedroSession
+
+        key = self.settings.run.run_id_parameter
+        if key is None:
+            raise SettingsError("run.run_id_parameter is not set in kubeflow.yml. Next: set it.")
+        params = deepcopy(dict(self.runtime_params))
+        merge_at(params, key, run, SettingsError)
+        with KedroSession.create(self.path, env=self.env, runtime_params=params) as session:
+            loader: Any = cast("KedroSession", session).load_context().config_loader
+            return cast("Mapping[str, Any]", loader["catalog"])
 
 
 def read_project(
@@ -58,6 +75,8 @@ def read_project(
         if pipeline_name not in pipelines:
             raise SettingsError(f"there is no pipeline {pipeline_name!r}; allowed are {sorted(pipelines)}")
         return Project(
+            path=path,
+            runtime_params=dict(runtime_params or {}),
             env=context.env or loader.default_run_env,
             pipeline_name=pipeline_name,
             pipeline=pipelines[pipeline_name],

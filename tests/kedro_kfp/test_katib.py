@@ -9,12 +9,24 @@ from pathlib import Path
 
 import pytest
 import yaml
-from toy_kedro import run_in, toy_settings
+from toy_kedro import kedro, run_in, toy_settings
 
 from kedro_kfp.errors import CompiledFileError, SettingsError
 from kedro_kfp.katib import make_experiment, write_experiment
 from kedro_kfp.project import read_project
 from kedro_kfp.settings import read_settings
+
+BY_RUN = """
+metrics: {type: json.JSONDataset, filepath: "data/tried/${runtime_params:run_id,home}.json"}
+report: {type: text.TextDataset, filepath: "data/tried/${runtime_params:run_id,home}.html"}
+"""
+
+
+@pytest.fixture
+def project(project):
+    """The toy, with the outputs of its trial under the run's id."""
+    (project / "conf/cluster/catalog.yml").write_text(BY_RUN)
+    return project
 
 
 @pytest.fixture
@@ -143,6 +155,34 @@ def test_trials_need_places_of_their_own(project):
         other = type(read)(**{**vars(read), "settings": read_settings(toy_settings(**missing))})
         with pytest.raises(SettingsError, match=says):
             make_experiment(other, {})
+
+
+@pytest.mark.parametrize(
+    ("catalog", "named"),
+    [
+        ("", ["metrics", "report"]),
+        (BY_RUN.replace("/${runtime_params:run_id,home}.html", "/page.html"), ["report"]),
+        (BY_RUN.replace("run_id", "other_id"), ["metrics", "report"]),
+        (BY_RUN.partition("report")[0] + "report: {type: MemoryDataset}\n", []),
+    ],
+)
+def test_outputs_that_all_trials_would_write_to_one_place_are_refused(project, catalog, named):
+    (project / "conf/cluster/catalog.yml").write_text(catalog)
+    read = read_project(project, "cluster", runtime_params={"rows": 5})
+    if not named:
+        assert make_experiment(read, {})["kind"] == "Experiment"
+        return
+    with pytest.raises(SettingsError, match=r"\$\{runtime_params:run_id\}") as caught:
+        make_experiment(read, {})
+    assert str(named) in str(caught.value)
+
+
+def test_a_dry_run_prints_the_experiment_and_writes_nothing(project):
+    run = kedro(project, "kubeflow", "katib", "--env", "cluster", "--dry-run")
+    assert run.returncode == 0, run.stderr
+    shown = yaml.safe_load(run.stdout[run.stdout.index("apiVersion") :])
+    assert shown == make_experiment(read_project(project, "cluster"), {})
+    assert not (project / "kubeflow").exists()
 
 
 def test_an_experiment_against_the_schema_is_not_written(project, monkeypatch):

@@ -118,6 +118,11 @@ def test_kubeflow_yml_names_what_the_manifests_make():
     assert f"{security['run_as_user']}:{security['run_as_group']}" in container["command"]
 
 
+def test_katib_may_collect_what_trials_print():
+    labels = one("Namespace")["metadata"]["labels"]
+    assert labels["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
+
+
 def test_the_template_of_secrets_has_names_and_no_values():
     values = {each["metadata"]["name"]: each["stringData"] for each in yaml.safe_load_all(FILES[-1].read_text())}
     assert set(values["imprint-s3"]) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
