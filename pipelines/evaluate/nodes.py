@@ -58,7 +58,7 @@ def answer_queries(
     models, most = (base_model, pooled_model, baseline_memories, memories), evaluate.responses_per_user
     given = user_histories, user_index, most, models, base, memory, shard_names, shard
     answered = partial(answer_rows, max_new_tokens=evaluate.max_new_tokens)
-    judge = judging(user_histories, pooled_model, base, memory.fleet, evaluate.judge)
+    judge = judging(user_histories, user_index, pooled_model, base, memory.fleet, evaluate.judge)
     for name, records in _measured("answer", answered, *given):
         yield {name: responses_table(judge(records))}
 

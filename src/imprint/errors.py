@@ -7,6 +7,7 @@
     ├── QuarantineLimitError     too large a share of a batch was quarantined
     ├── RowsLostError            rows in ≠ rows out + rows quarantined
     ├── NotEnoughDataError       too few users or rows for what was asked
+    ├── TwoRunsError             another run is at the same work
     ├── TrialFailedError         a memory config without an objective value
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
     ├── BucketError              a place in a bucket that cannot be read or written
@@ -47,6 +48,10 @@ class RowsLostError(ImprintError):
 
 class NotEnoughDataError(ImprintError):
     """Fewer users or rows than a stage needs."""
+
+
+class TwoRunsError(ImprintError):
+    """Another run writes what this one writes."""
 
 
 class TrialFailedError(ImprintError):

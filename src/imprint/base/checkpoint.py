@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from imprint.data.atomic import write_bytes
 from imprint.errors import StoreError
-from imprint.storage import fetch, remove
+from imprint.storage import fetch, left_beside, remove
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The training is over and its outcome kept elsewhere."""
-        for left in self._path.parent.glob(f".{self._path.name}.*.tmp"):  # by a run that was killed while it wrote
+        for left in left_beside(self._path):
             left.unlink(missing_ok=True)
         remove(self._path)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imprint.provenance import file_sha256
-from imprint.storage import MANIFEST, beside, flush, publish, refresh
+from imprint.storage import MANIFEST, beside, flush, left_beside, publish, refresh
 
 
 def _temporary(path: Path) -> Path:
@@ -49,8 +49,8 @@ def new_directory(path: Path, manifest: Mapping[str, Any] | None = None) -> Iter
     The manifest holds `manifest`'s own keys (read after the block, so the block may fill them in) and
     `files: {name: {"sha256", "bytes"}}`. On an exception nothing of it stays, and what was at `path` is untouched.
     """
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a writer that was killed; it holds people's words
-        shutil.rmtree(left)
+    for left in left_beside(path):  # it holds people's words
+        shutil.rmtree(left, ignore_errors=True)  # another run may be at it too
     temporary = _temporary(path)
     temporary.mkdir()
     try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-import uuid
 from pathlib import Path
 
 from imprint.errors import SettingsError
-from imprint.storage import address, fetch, flush_new
+from imprint.storage import address, beside, fetch, flush_new
 
 FABRICATED_KEY = bytes.fromhex("696d7072696e7420666162726963617465642075736572732c207075626c6963")
 """The public key of the fabricated corpus: nobody is behind its users, and its figures repeat on any machine."""
@@ -70,7 +69,7 @@ def load_key(path: Path, corpus_format: str) -> bytes:
 
 def _write_new_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = beside(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as stream:

@@ -58,6 +58,7 @@ def judged(
 
 def judging(
     table: pads.Dataset,
+    index: pads.Dataset,
     pooled_model: Mapping[str, Any],
     base: BaseSettings,
     fleet: FleetSettings,
@@ -65,8 +66,10 @@ def judging(
 ) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
     """`judged` from what the stages hand over, one judge for however many shards; without settings nobody judges.
 
-    Histories are read of the users in the responses alone, so that a shard needs no other.
+    Histories are read of the users in the responses alone, from the parts in which `index` has them.
     """
+    import pyarrow.compute as pc
+
     if settings is None:
         return lambda responses: [dict(row) for row in responses]
 
@@ -78,8 +81,9 @@ def judging(
     def of(responses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if not responses:
             return []
-        users = dict.fromkeys(row["user_id"] for row in responses)
-        histories = read_histories(table, [{"user_id": user_id} for user_id in users], "train")
+        users = list(dict.fromkeys(row["user_id"] for row in responses))
+        known = index.to_table(["user_id", "shard"], filter=pc.field("user_id").isin(users)).to_pylist()
+        histories = read_histories(table, known, "train")
         return judged(responses, histories, judge(), settings)
 
     return of

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from imprint.storage import fetch, flush
+from imprint.errors import TwoRunsError
+from imprint.storage import address, fetch, flush
 
 
 class Trial(BaseModel):
@@ -32,7 +33,8 @@ class Trial(BaseModel):
 class Journal:
     """The trials of a search in one file, a line a round: all trials that were trained together, or none of them.
 
-    A last line that a kill cut short is discarded when the file is opened.
+    A last line that a kill cut short is discarded when the file is opened. Two runs that do the same work at once may
+    have written one trial twice: the first counts. Neither writes on after it finds lines that it has not read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,9 +46,11 @@ class Journal:
             whole, _, _cut = path.read_bytes().rpartition(b"\n")
             for line in whole.splitlines():
                 for trial in json.loads(line):
-                    self.of(trial["study"]).append(Trial(**trial))
+                    if trial["tid"] == len(self.of(trial["study"])):
+                        self.of(trial["study"]).append(Trial(**trial))
             with path.open("r+b") as stream:
                 stream.truncate(len(whole) + 1 if whole else 0)
+        self._known = self._size()
 
     def of(self, study: str) -> list[Trial]:
         """All trials of a study so far, by number."""
@@ -61,11 +65,22 @@ class Journal:
         """The round under way is over; on return it is on disk."""
         if not self._pending:
             return
+        found = self._size()
+        if found != self._known:
+            raise TwoRunsError(
+                f"{address(self.path)} has {found} bytes, of which this run knows {self._known}: another run is at "
+                "the same search. Next: let one end, or give the other a data_root of its own, and start again; trials "
+                "are kept."
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps([trial.model_dump(mode="json") for trial in self._pending], ensure_ascii=False)
         with self.path.open("ab") as stream:
             stream.write(line.encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
+        self._known = self._size()
         flush(self.path)
         self._pending.clear()
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0

@@ -17,7 +17,7 @@ from imprint.storage.folders import (
     read_span,
     refresh,
 )
-from imprint.storage.places import address, at, beside, flush, flush_new, remove, scratch
+from imprint.storage.places import address, at, beside, flush, flush_new, left_beside, remove, scratch
 
 __all__ = [
     "MANIFEST",
@@ -29,6 +29,7 @@ __all__ = [
     "fetch_listed",
     "flush",
     "flush_new",
+    "left_beside",
     "listing",
     "publish",
     "read_span",

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from imprint.errors import StoreError
 from imprint.provenance import fingerprint
-from imprint.storage.places import AT_ONCE, Place, beside, discard, place_of, speaking_of
+from imprint.storage.places import AT_ONCE, LEFT_AFTER, Place, beside, discard, place_of, speaking_of
 
 MANIFEST = "manifest.json"
-LEFT_AFTER = timedelta(days=1)
-"""Age at which files that no manifest names are those of a writer that was killed."""
 
 Manifest = Mapping[str, Any]
 """Of a finished folder; `files` has the sha256 and bytes of each file by name."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import atexit
 import functools
+import glob
+import math
 import os
 import re
 import shutil
+import socket
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +25,8 @@ WORKING = "IMPRINT_WORKING_FOLDER"
 """The variable with the folder that stands for buckets. The first process to need one makes it and removes it at its
 end; processes that it begins share it, and so do paths that they are given."""
 _UNFINISHED = ".tmp"
+LEFT_AFTER = timedelta(days=1)
+"""Age at which what nobody is known to write is that of a writer that was killed."""
 AT_ONCE = 4
 """Files on their way to or from a bucket at one time; each may take 100 MB of memory."""
 
@@ -186,8 +193,44 @@ def speaking_of(path: Path, *, writing: bool = False) -> Iterator[None]:
 
 
 def beside(path: Path) -> Path:
-    """A name in the same folder for what is being made; no bucket sees it."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_UNFINISHED}")
+    """A name in the same folder for what is being made, with who makes it; no bucket sees it."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{_UNFINISHED}")
+
+
+def left_beside(path: Path) -> list[Path]:
+    """What killed writers of `path` left: their process has ended on this machine, or the name is LEFT_AFTER old.
+
+    What another run makes at this moment is not among it.
+    """
+    old = time.time() - LEFT_AFTER.total_seconds()
+    found = path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}")
+    return [one for one in found if _ended(one, path) or _changed(one) < old]
+
+
+def _ended(one: Path, path: Path) -> bool:
+    host, _, rest = one.name.removeprefix(f".{path.name}.").partition("-")
+    pid = rest.partition("-")[0]
+    if host != _host() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # somebody else's, and alive
+    return False
+
+
+def _changed(one: Path) -> float:
+    try:
+        return one.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # its writer has just finished
+
+
+@functools.cache
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
 
 
 def discard(path: Path) -> None:

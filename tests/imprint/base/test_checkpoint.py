@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,8 @@ def test_a_killed_stage_goes_on_and_leaves_no_checkpoint(tmp_path, make, setting
 def test_a_checkpoint_beside_a_finished_model_goes(tmp_path, make):
     """Of a run that was killed between the two; and half a checkpoint, of one killed while it wrote."""
     folder = make(tmp_path).path
-    for name in (f"{Path(folder).name}.checkpoint", f".{Path(folder).name}.checkpoint.0123456789ab.tmp"):
+    for name in (f"{Path(folder).name}.checkpoint", f".{Path(folder).name}.checkpoint.elsewhere-1-0123456789ab.tmp"):
         (tmp_path / name).write_bytes(b"left")
+        os.utime(tmp_path / name, (0, 0))
     make(tmp_path)
     assert [file.name for file in tmp_path.iterdir() if "checkpoint" in file.name] == []

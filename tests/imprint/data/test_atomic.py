@@ -1,6 +1,10 @@
 """Whole or not at all."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,10 +71,28 @@ def test_without_a_manifest_a_directory_is_unfinished(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path):
-    (tmp_path / ".d.0123456789ab.tmp").mkdir()
-    (tmp_path / ".d.0123456789ab.tmp" / "words").write_text("of a person")
+    """A writer whose process has ended here, and one of whom nothing is known but that it was long ago."""
+    make = "import sys; from pathlib import Path; from imprint.storage import beside; print(beside(Path(sys.argv[1])))"
+    run = subprocess.run([sys.executable, "-c", make, str(tmp_path / "d")], capture_output=True, text=True, check=True)
+    killed, elsewhere = Path(run.stdout.strip()), tmp_path / ".d.another_machine-1-0123456789ab.tmp"
+    for left in (killed, elsewhere):
+        left.mkdir()
+        (left / "words").write_text("of a person")
+    os.utime(elsewhere, (0, 0))
 
     with new_directory(tmp_path / "d"):
         pass
 
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_what_another_writer_makes_at_this_moment_stays(tmp_path):
+    """On this machine, or on another that shares the folder."""
+    (tmp_path / ".d.another_machine-1-0123456789ab.tmp").mkdir()
+    with new_directory(tmp_path / "d") as first:
+        (first / "mine").write_text("1")
+        with new_directory(tmp_path / "d") as second:
+            (second / "theirs").write_text("2")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".d.another_machine-1-0123456789ab.tmp", "d"]
+    assert set(read_manifest(tmp_path / "d")["files"]) == {"mine"}

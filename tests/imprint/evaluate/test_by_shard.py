@@ -131,14 +131,14 @@ def test_one_judge_is_loaded_for_all_shards_and_knows_each_user_s_past(in_two, m
     monkeypatch.setattr(wins, "load_base", lambda record, settings: loaded.append(record) or load(record, settings))
     answers = in_two.measured(in_two.names, 2, partial(answer_rows, max_new_tokens=3))
     opposed = EVALUATE.judge.model_copy(update={"opponent": "base"})
-    judge = wins.judging(in_two.table, in_two.pooled, in_two.base, FLEET, opposed)
+    judge = wins.judging(in_two.table, in_two.index, in_two.pooled, in_two.base, FLEET, opposed)
 
     judged = {name: judge(answers[name]) for name in in_two.names}
 
     assert len(loaded) == 1
     assert all(row["won"] in (0, 0.5, 1) for rows in judged.values() for row in rows if row["method"] == "memory")
     assert judge([]) == []
-    silent = wins.judging(in_two.table, in_two.pooled, in_two.base, FLEET, None)
+    silent = wins.judging(in_two.table, in_two.index, in_two.pooled, in_two.base, FLEET, None)
     assert silent(answers[in_two.names[0]]) == answers[in_two.names[0]]
 
 

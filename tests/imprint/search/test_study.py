@@ -6,7 +6,7 @@ import statistics
 import pytest
 from pydantic import ValidationError
 
-from imprint.errors import SettingsError
+from imprint.errors import SettingsError, TwoRunsError
 from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Journal, Trial
 from imprint.search.settings import SearchSettings, SpaceSettings
@@ -181,6 +181,26 @@ def test_a_round_is_kept_whole_or_not_at_all(tmp_path):
         reopened = Journal(copy)
         assert [len(reopened.of(study)) for study in ("user/u1", "user/u2")] == [1, 1]
     assert [len(Journal(file).of(study)) for study in ("user/u1", "user/u2")] == [2, 2]
+
+
+def failed(tid):
+    return Trial(study="tpe", tid=tid, values={}, config=None, status="failed", error="x", seconds=1.0)
+
+
+def test_two_runs_at_one_search_count_no_trial_twice_and_the_second_ends(tmp_path):
+    file = tmp_path / "j.jsonl"
+    first, second = Journal(file), Journal(file)
+    for journal in (first, second):
+        journal.add(failed(0))
+    first.end_round()
+    with pytest.raises(TwoRunsError, match=r"another run is at the same search\. Next: let one end"):
+        second.end_round()
+    first.add(failed(1))
+    first.end_round()
+    with file.open("ab") as stream:  # by a run that looked before the first wrote
+        stream.write(file.read_bytes().splitlines(keepends=True)[0])
+
+    assert [trial.tid for trial in Journal(file).of("tpe")] == [0, 1]
 
 
 KNOWN = MemoryConfig(
