@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from repository import ROOT
+from warm import Command
 
 TOY = ROOT / "tests/kedro_kfp/toy"
 
@@ -57,7 +58,8 @@ def run_in(project: Path, *command: str, **environment: str) -> subprocess.Compl
 
 def kedro(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """`kedro …` in the project."""
-    return run_in(project, "-m", "kedro", *arguments, **environment)
+    known = {"COLUMNS": "200", "PYTHONPATH": os.pathsep.join(_paths(project)), **environment}
+    return Command(project, *arguments, paths=_paths(project), **known).wait()
 
 
 def start_kedro(project: Path, *arguments: str) -> subprocess.Popen:
@@ -65,9 +67,12 @@ def start_kedro(project: Path, *arguments: str) -> subprocess.Popen:
     return _start(project, "-m", "kedro", *arguments)
 
 
+def _paths(project: Path) -> list[str]:
+    return [str(ROOT / "src"), str(project.parent / "plugin"), os.environ.get("PYTHONPATH", "")]
+
+
 def _start(project: Path, *command: str, **environment: str) -> subprocess.Popen:
-    paths = [str(ROOT / "src"), str(project.parent / "plugin"), os.environ.get("PYTHONPATH", "")]
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", **environment}
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(_paths(project)), "COLUMNS": "200", **environment}
     return subprocess.Popen(
         [sys.executable, *command], cwd=project, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

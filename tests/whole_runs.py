@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from repository import ROOT
+from warm import Command
 
-KEDRO = Path(sys.executable).with_name("kedro")
 CLOCKS = {"seconds", "seconds_per_user"}
 """The only fields, anywhere in what a run writes, that a clock measured."""
 
 
-def kedro_run(data_root: Path, *arguments: str, env: str = "test", **params: Any) -> subprocess.CompletedProcess:
-    """`kedro run` to its end, which must be a good one."""
+def start_run(data_root: Path, *arguments: str, env: str = "test", **params: Any) -> Command:
+    """`kedro run`, at work when this returns."""
     given = ",".join(f"{name}={value}" for name, value in {"data_root": data_root, **params}.items())
-    command = [KEDRO, "run", "--env", env, "--params", given, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return Command(ROOT, "run", "--env", env, "--params", given, *arguments)
+
+
+def kedro_run(data_root: Path, *arguments: str, **params: Any) -> subprocess.CompletedProcess[str]:
+    """`kedro run` to its end, which must be a good one."""
+    done = start_run(data_root, *arguments, **params).wait()
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -1,24 +1,17 @@
 """A dirty corpus through the real stages: every row is let through or quarantined with its reasons; nothing is lost."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from repository import ROOT
+from whole_runs import start_run
 
 pytestmark = pytest.mark.slow
 
 
 def prepare(data_root, corpus, **params):
     """`kedro run` of the stages that prepare data, on a JSON lines corpus."""
-    given = {"data_root": data_root, "corpus.format": "jsonl", "corpus.path": corpus, **params}
-    command = [
-        Path(sys.executable).with_name("kedro"), "run", "--env", "test", "--pipelines", "ingest,validate,partition",
-        "--params", ",".join(f"{name}={value}" for name, value in given.items()),
-    ]  # fmt: skip
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    given = {"corpus.format": "jsonl", "corpus.path": corpus, **params}
+    return start_run(data_root, "--pipelines", "ingest,validate,partition", **given).wait()
 
 
 def row(user, number, **changes):

@@ -5,11 +5,8 @@ outcome is moved, so that no test writes into the project's own data.
 """
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +14,8 @@ import pytest
 from kedro.pipeline import Pipeline
 from repository import ROOT
 from toy_kedro import declare_plugin
-from whole_runs import KEDRO, records_of, without_clocks
+from warm import Command
+from whole_runs import records_of, without_clocks
 
 from kedro_kfp.datasets import read_facts
 from kedro_kfp.emit import compile_plan
@@ -40,17 +38,11 @@ def without_waiting(file, folder):
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Starts `kedro kubeflow local` of a compiled file, in a process group of its own."""
-    plugin = declare_plugin(tmp_path_factory.mktemp("plugin"))
-    paths = [str(ROOT / "src"), str(plugin), os.environ.get("PYTHONPATH", "")]
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    plugin = str(declare_plugin(tmp_path_factory.mktemp("plugin")))
 
     def started(file, data_root):
-        command = [KEDRO, "kubeflow", "local", str(file), "--env", "test"]
-        command += ["--params", json.dumps({"data_root": str(data_root)})]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=ROOT, env=known, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        params = json.dumps({"data_root": str(data_root)})
+        return Command(ROOT, "kubeflow", "local", str(file), "--env", "test", "--params", params, paths=[plugin])
 
     return started
 
@@ -60,9 +52,8 @@ def local(start):
     """Runs a compiled file to its end: its exit code, and what it said."""
 
     def run(file, data_root):
-        process = start(file, data_root)
-        said, _ = process.communicate()
-        return process.returncode, said
+        done = start(file, data_root).wait()
+        return done.returncode, done.stdout + done.stderr
 
     return run
 
@@ -178,10 +169,9 @@ def test_a_killed_run_goes_on_where_it_was(finished, untrained, training, start,
     data_root, stores = untrained
     process = start(training, data_root)
     while not list((data_root / "06_models").glob("memories-*.parts/*.safetensors")):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.wait()
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
     assert not list(data_root.glob("06_models/memories/*")), "no shard was finished"
 
     code, said = local(training, data_root)

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from repository import ROOT
+from warm import Command
 
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
 LAYERS = sorted(folder.name for folder in (ROOT / "data").iterdir() if folder.is_dir())
@@ -163,8 +163,7 @@ def missing_keys(model, given, where):
 
 
 def kedro(*arguments, cwd=ROOT):
-    command = [Path(sys.executable).with_name("kedro"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return Command(cwd, *arguments).wait()
 
 
 def test_the_command_line_imports_nothing_heavy():

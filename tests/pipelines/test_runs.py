@@ -1,15 +1,11 @@
 """Whole runs in processes of their own: repeated, killed and resumed, cut into steps, answering requests."""
 
 import json
-import os
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from repository import ROOT
-from whole_runs import KEDRO, kedro_run, metrics, records_of
+from whole_runs import kedro_run, metrics, records_of, start_run
 
 pytestmark = pytest.mark.slow
 
@@ -118,17 +114,13 @@ def test_the_same_seed_gives_the_same_metrics_and_another_does_not(finished, tmp
 
 def kill_when(data_root, pattern, count):
     """Start a run, and kill its process group without warning once `count` files match `pattern`."""
-    command = [KEDRO, "run", "--env", "test", "--params", f"data_root={data_root}"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = start_run(data_root)
     deadline = time.monotonic() + 240
     while len(matching(data_root, pattern)) < count:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
 
 
 def matching(data_root, pattern):
