@@ -120,6 +120,18 @@ def test_counts_that_do_not_add_up_are_shouted_and_not_hidden(full: dict[str, An
     assert "These do not add up" in render_report(**full)
 
 
+def test_pairs_of_the_loss_stand_open_and_all_others_are_folded_and_counted(full: dict[str, Any]) -> None:
+    """Every pair is on the page once."""
+    pairs = full["metrics"]["comparisons"]
+    others = sum(pair["metric"] != "loss" for pair in pairs)
+    page = render_report(**full)
+    part = page[page.index("Paired comparisons") : page.index("Differences are taken user by user")]
+    opened, _, folded = part.partition("<details>")
+    assert f"<summary>{others} comparisons of other metrics</summary>" in folded
+    assert opened.count("<tr>") - 1 == len(pairs) - others > 0
+    assert folded.count("<tr>") - 1 == others > 0
+
+
 def test_a_dirty_checkout_is_named_at_the_top(full: dict[str, Any]) -> None:
     """Numbers that no commit can repeat carry a warning."""
     full["metrics"]["run"]["code"]["dirty"] = True
