@@ -65,7 +65,7 @@ class Command:
     def kill(self) -> None:
         """SIGKILL to it and to all that it started."""
         os.killpg(self.pid, signal.SIGKILL)
-        self._process.join()
+        self.wait()
 
     def wait(self) -> subprocess.CompletedProcess[str]:
         """What became of it."""
