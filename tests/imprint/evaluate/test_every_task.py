@@ -36,7 +36,9 @@ COMPARE = CompareSettings(
     persona_plug=PlugSettings(fit=FIT),
     user_llm=UserLLMSettings(pretrain=FIT, fit=FIT),
 )
-SETTINGS = EvaluateSettings(max_test_rows=None, chosen_rows=99, responses_per_user=99, max_new_tokens=4, resamples=100)
+SETTINGS = EvaluateSettings(max_test_rows=5, chosen_rows=1, responses_per_user=2, max_new_tokens=4, resamples=100)
+ONCE = ("citation", "paraphrase", "favourite")
+"""Asked once and last: no reported user has them among the training rows."""
 
 
 class LongerWins:
@@ -49,13 +51,19 @@ class LongerWins:
 
 
 def rows_of_every_task():
-    """Three training rows and one test row of each user and task, a user's tasks after one another."""
+    """Three training rows and one test row of each user and task, a user's tasks after one another.
+
+    Of a task in `ONCE` there is the test row alone; eve, who is background, teaches it.
+    """
     rows = []
+    for name in ONCE:
+        rows += history("eve", name, (TASKS[name].labels or OWN.get(name) or ("tea",))[:1], "train")
     for number, user in enumerate(USERS):
         for place, name in enumerate(TASKS):
             answers = TASKS[name].labels or OWN.get(name) or ("green tea", "black tea", "no tea at all")
             given = [answers[(number + turn) % len(answers)] for turn in range(4)]
-            rows += history(user, name, given[:3], "train", first=4 * place)
+            if name not in ONCE:
+                rows += history(user, name, given[:3], "train", first=4 * place)
             rows += history(user, name, given[3:], "test", first=4 * place + 3)
     return rows
 
@@ -67,7 +75,8 @@ def found(tokenizer, tmp_path_factory):
 
     base = in_use(tiny_model("llama", tokenizer), tokenizer)
     rows = rows_of_every_task()
-    table, index = table_of(rows, tmp_path_factory.mktemp("tasks")), index_of(rows)
+    table = table_of(rows, tmp_path_factory.mktemp("tasks"))
+    index = [{**user, "role": "reported" if user["user_id"] in USERS else "background"} for user in index_of(rows)]
     methods = [
         Unpersonalised("base", base, 2),
         Prompted("recent_history", Unpersonalised("pooled", base, 2), Latest(), 20),
