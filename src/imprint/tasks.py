@@ -7,7 +7,10 @@ refused where a corpus is read (`corpora.reading`), and evaluation scores `label
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
+from string import Formatter
 from typing import Literal
 
 Kind = Literal["text", "label", "rating", "item"]
@@ -17,24 +20,31 @@ corpus's catalogue, the distinct responses of its rows."""
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. `labels` is empty for free text, and where the corpus itself is the set (its distinct responses)."""
+    """One task. `labels` is empty for free text, and where the corpus itself is the set (its distinct responses).
+
+    `about` are the wording's fields that a query is about; `known_by` is what an earlier interaction says of its user
+    (Persona-Plug, arXiv 2409.11901, table 7): what a label was given for belongs to it, a turn stands for itself.
+    """
 
     name: str
     kind: Kind
     wording: str = "{text}"
     labels: tuple[str, ...] = ()
     quote: str = '"{text}" "{response}"'
+    about: str = "{text}"
+    known_by: str = "{query} {response}"
 
     def query(self, **fields: str) -> str:
         """The query as a user is asked: `wording` with its fields filled in."""
         return self.wording.format(**fields)
 
     def text_of(self, query: str) -> str:
-        """What a query is about: `query` without the words before `{text}`, or all of it where it is worded otherwise.
+        """What a query is about: its fields without the words around them, or all of it where it is worded otherwise.
 
-        LaMP retrieves by this text, not by the instruction in front of it.
+        LaMP retrieves by this text, not by the instruction in front of it; of citations by the two references' titles.
         """
-        return query.removeprefix(self.wording.partition("{text}")[0])
+        fields = _pattern(self.wording).fullmatch(query)
+        return query if fields is None else self.about.format(**fields.groupdict())
 
     def quoted(self, query: str, response: str) -> str:
         """An earlier interaction as LaMP's prompts quote it (the benchmark's appendix on prompts)."""
@@ -59,9 +69,9 @@ STARS = ("0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4", "4.5", "5")
 _ONE_ANSWER = "Just answer with the {} name without further explanation."
 
 _ALL = (
-    Task("dialogue", "text"),
-    Task("answer", "text"),
-    Task("text", "text", quote='"{response}"'),
+    Task("dialogue", "text", known_by="{response}"),
+    Task("answer", "text", known_by="{response}"),
+    Task("text", "text", quote='"{response}"', known_by="{response}"),
     Task("abstract", "text", "Write an abstract for this title: {text}", quote='"{text}"'),
     Task(
         "title",
@@ -86,6 +96,7 @@ _ALL = (
         "text",
         "Paraphrase the following tweet without any explanation before or after it: {text}",
         quote='"{response}"',
+        known_by="{response}",
     ),
     Task("review", "text", "Write a review of {text}."),
     Task("review_title", "text", "Write a title for the following review: {text}"),
@@ -95,6 +106,7 @@ _ALL = (
         'For an author who has written the paper with the title "{title}", which reference is related? '
         'Just answer with [1] or [2] without explanation. [1]: "{first}" [2]: "{second}"',
         ("[1]", "[2]"),
+        about="{first} {second}",
     ),
     Task(
         "tag",
@@ -123,8 +135,17 @@ _ALL = (
         '{response} is the score for "{text}"',
     ),
     Task("stars", "rating", "How many stars, from 0.5 to 5, do you give to {text}?", STARS),
-    Task("next_item", "item", "Which {text} do you choose next?"),
+    Task("next_item", "item", "Which {text} do you choose next?", known_by="{response}"),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 """Every task by the name that the column `task` holds."""
+
+
+@cache
+def _pattern(wording: str) -> re.Pattern[str]:
+    """What a query in this wording looks like, a group a field."""
+    parts = (
+        re.escape(words) + (f"(?P<{field}>.*?)" if field else "") for words, field, _, _ in Formatter().parse(wording)
+    )
+    return re.compile("".join(parts), re.DOTALL)

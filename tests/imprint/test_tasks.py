@@ -7,11 +7,30 @@ import pytest
 from imprint.tasks import TASKS
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"citation"}))  # which is about three texts
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"citation"}))
 def test_what_a_query_is_about_is_found_again_in_the_query(name):
     """LaMP retrieves by it; a wording that hides its own text would retrieve by the instruction."""
     task = TASKS[name]
-    assert task.text_of(task.query(text="a {kite}: red")).startswith("a {kite}: red")
+    assert task.text_of(task.query(text="a {kite}:\nred.")) == "a {kite}:\nred."
+
+
+def test_a_citation_is_about_the_two_references():
+    """LaMP-1 searches by their titles, not by that of the paper that cites one of them."""
+    task = TASKS["citation"]
+    query = task.query(title='On "kites"', first='Wind: a "study"', second="Strings")
+    assert task.text_of(query) == 'Wind: a "study" Strings'
+
+
+@pytest.mark.parametrize(
+    ("known_by", "names"),
+    [
+        ("{response}", ["dialogue", "answer", "text", "paraphrase", "next_item"]),
+        ("{query} {response}", ["abstract", "tag", "news_category", "rating", "headline", "title", "stars", "review"]),
+    ],
+)
+def test_a_user_is_known_by_what_persona_plug_embeds_of_an_interaction(known_by, names):
+    """Table 7 of arXiv 2409.11901 for the tasks of LaMP."""
+    assert {TASKS[name].known_by for name in names} == {known_by}
 
 
 def test_a_query_in_other_words_is_about_all_of_itself():

@@ -12,6 +12,10 @@ from imprint.base.load import BaseModelInUse
 from imprint.personalizers.encoders import TextEncoder, text_encoder
 from imprint.personalizers.protocol import Question
 from imprint.personalizers.settings import RetrievalSettings
+from imprint.personalizers.texts import about
+
+SEARCHED = "{query} {response}"
+"""What an interaction is searched by: what it was about, and what the user made of it."""
 
 
 class Chooser(Protocol):
@@ -47,7 +51,7 @@ class ByWords:
 
     def choose(self, question: Question, earlier: Sequence[Interaction]) -> list[Interaction]:
         """The best matches, the best one last; of equal ones the latest. Frequencies are those of `earlier` alone."""
-        asked = words_of(question.query)
+        asked = words_of(about(question))
         index = self._index(question.user_id, earlier)
         scores = index.get_scores(asked) if index is not None and asked else [0.0] * len(earlier)
         return best(earlier, scores, self._items)
@@ -60,7 +64,7 @@ class ByWords:
         """Of the first so many interactions; the last one made is kept, because questions come in runs."""
         kept = self._indexes.get(user_id)
         if kept is None or kept[0] != len(earlier):
-            kept = self._indexes[user_id] = len(earlier), _indexed([words_of(text_of(row)) for row in earlier])
+            kept = self._indexes[user_id] = len(earlier), _indexed([words_of(searched(row)) for row in earlier])
         return kept[1]
 
 
@@ -79,18 +83,21 @@ class ByMeaning:
         known = self._vectors.setdefault(question.user_id, {})
         new = [row for row in earlier if row.record_id not in known]
         known.update(
-            zip((row.record_id for row in new), self._encoder.embed([text_of(row) for row in new]), strict=True)
+            zip((row.record_id for row in new), self._encoder.embed([self._read(row) for row in new]), strict=True)
         )
         if not earlier:
             return []
         with torch.no_grad():
-            asked = self._encoder.queries([question.query])[0]
+            asked = self._encoder.queries([about(question)])[0]
         scores = torch.stack([known[row.record_id] for row in earlier]) @ asked
         return best(earlier, scores.tolist(), self._items)
 
     def forget(self, user_id: str) -> None:
         """Drop the user's vectors."""
         self._vectors.pop(user_id, None)
+
+    def _read(self, row: Interaction) -> str:
+        return self._encoder.filled(SEARCHED, about(row), row.response)
 
 
 def retriever(base: BaseModelInUse, settings: RetrievalSettings) -> Chooser:
@@ -106,9 +113,9 @@ def best(earlier: Sequence[Interaction], scores: Sequence[float], items: int) ->
     return [earlier[place] for place in places[-items:]]
 
 
-def text_of(row: Interaction) -> str:
+def searched(row: Interaction) -> str:
     """What an interaction is searched by."""
-    return f"{row.query} {row.response}"
+    return SEARCHED.format(query=about(row), response=row.response)
 
 
 def words_of(text: str) -> list[str]:

@@ -43,6 +43,7 @@ class Asked(NamedTuple):
     query: str
     before: int
     shown: Sequence[int]
+    task: str = "dialogue"
 
 
 class Conditioner(Protocol):
@@ -176,7 +177,7 @@ class Conditioned:
 def asked_of(conditioner: Conditioner, question: Question) -> Asked:
     """The question with all that precedes it. `UnknownUserError` for a user who was never fitted."""
     before = conditioner.past.places_before(question)
-    return Asked(question.user_id, question.query, before, range(before))
+    return Asked(question.user_id, question.query, before, range(before), question.task)
 
 
 def lesson_of(conditioner: Conditioner, row: Interaction, asked: Asked | None = None) -> Lesson:

@@ -16,6 +16,7 @@ from imprint.data.atomic import write_bytes
 from imprint.errors import UnknownUserError
 from imprint.personalizers.encoders import TextEncoder
 from imprint.personalizers.protocol import Histories
+from imprint.personalizers.texts import about, known_by
 from imprint.provenance import fingerprint, fingerprint_of_rows
 from imprint.storage import fetch, remove
 
@@ -23,8 +24,12 @@ from imprint.storage import fetch, remove
 class HistoryEmbeddings:
     """Half-precision vectors [interactions, width] by user, in time order."""
 
-    def __init__(self, encoder: TextEncoder, template: str, workspace: Path) -> None:
-        """Texts are `template` with `{query}` and `{response}` filled in; files lie in a folder of `workspace`."""
+    def __init__(self, encoder: TextEncoder, template: str | None, workspace: Path) -> None:
+        """Files lie in a folder of `workspace`.
+
+        Texts are `template`, or what the task says (`Task.known_by`), with `{query}`, what was asked about, and
+        `{response}` filled in.
+        """
         self._encoder, self._template = encoder, template
         self._directory = workspace / f"histories-{fingerprint(encoder.fingerprint, template)}"
         self._vectors: dict[str, Tensor] = {}
@@ -32,8 +37,7 @@ class HistoryEmbeddings:
     def keep(self, histories: Histories) -> None:
         """Have the vectors of these users' interactions, from disk where they are there."""
         for user_id, rows in histories.items():
-            texts = [self._template.format(query=row.query, response=row.response) for row in rows]
-            self._vectors[user_id] = self._kept(user_id, rows, texts)
+            self._vectors[user_id] = self._kept(user_id, [self._told(row) for row in rows], rows)
 
     def of(self, user_id: str) -> Tensor:
         """The user's vectors, [interactions, width] fp32. `UnknownUserError` for a user without any kept."""
@@ -51,11 +55,14 @@ class HistoryEmbeddings:
         self._vectors.pop(user_id, None)
         remove(self._file(user_id))
 
-    def _kept(self, user_id: str, rows: Sequence[Interaction], texts: Sequence[str]) -> Tensor:
+    def _told(self, row: Interaction) -> tuple[str, str, str]:
+        return known_by(row, self._template), about(row), row.response
+
+    def _kept(self, user_id: str, told: Sequence[tuple[str, str, str]], rows: Sequence[Interaction]) -> Tensor:
         from safetensors import safe_open
         from safetensors.torch import save
 
-        made_of = fingerprint_of_rows(f"{row.record_id}\x1f{text}" for row, text in zip(rows, texts, strict=True))
+        made_of = fingerprint_of_rows("\x1f".join([row.record_id, *one]) for row, one in zip(rows, told, strict=True))
         file = fetch(self._file(user_id))
         if file.is_file():
             with safe_open(file, framework="pt") as kept:
@@ -63,7 +70,7 @@ class HistoryEmbeddings:
                     found: Tensor = kept.get_tensor("vectors")
                     return found
         # a user's texts alone, never beside another's: rounding would make a vector depend on the company
-        vectors = self._encoder.embed(texts).to(torch.float16).cpu()
+        vectors = self._encoder.embed([self._encoder.filled(*one) for one in told]).to(torch.float16).cpu()
         write_bytes(file, save({"vectors": vectors}, metadata={"rows": made_of}))
         return vectors
 

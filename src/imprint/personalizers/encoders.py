@@ -13,11 +13,14 @@ from imprint.base.families import reader_of
 from imprint.base.load import BaseModelInUse, fingerprint_of_model
 from imprint.errors import BaseModelError
 from imprint.personalizers.settings import EncoderSettings
+from imprint.personalizers.texts import shares
 from imprint.provenance import fingerprint
 from imprint.storage import at, fetch
 
 AT_ONCE = 64
 """Texts in one pass."""
+READING_VERSION = 2
+"""Part of every encoder's name: raise it when a change here, or in what it is given, changes vectors."""
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +31,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.model = model
         self._tokenizer, self._settings, self._own = tokenizer, settings, own
-        self.fingerprint = fingerprint(name, settings)
+        self.fingerprint = fingerprint(name, settings, READING_VERSION)
         # OPT-350M gives its states the width of its embeddings; ALBERT does not
         width: Any = model.get_input_embeddings().embedding_dim if own else model.config.hidden_size  # type: ignore[operator, union-attr]
         self.width = int(width)
@@ -67,9 +70,29 @@ class TextEncoder(nn.Module):
             vectors[places] = self([texts[place] for place in places])
         return vectors
 
+    def filled(self, template: str, query: str, response: str) -> str:
+        """`template` with both filled in, as much of each as the encoder reads.
+
+        Where that is too long, the longer of the two gives way, at its end: a label or a title is never lost to the
+        text it was given for.
+        """
+        whole = template.format(query=query, response=response)
+        if len(self._tokens(whole, not self._own)) <= self._settings.max_tokens:
+            return whole
+        around = len(self._tokens(template.format(query="", response=""), not self._own))
+        told = {"{query}": query, "{response}": response}
+        texts = [self._tokens(text) if field in template else [] for field, text in told.items()]
+        room = shares(self._settings.max_tokens - around, [len(ids) for ids in texts])
+        kept = [self._tokenizer.decode(ids[:count]).rstrip("\ufffd") for ids, count in zip(texts, room, strict=True)]
+        return template.format(query=kept[0], response=kept[1])
+
+    def _tokens(self, text: str, special: bool = False) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        return ids
+
     def _ids(self, text: str) -> list[int]:
-        ids = self._tokenizer(text, add_special_tokens=not self._own, verbose=False)["input_ids"]
-        return list(ids[: self._settings.max_tokens]) or [int(self._tokenizer.eos_token_id)]
+        ids = self._tokens(text, not self._own)[: self._settings.max_tokens]
+        return ids or [int(self._tokenizer.eos_token_id)]
 
 
 def text_encoder(base: BaseModelInUse, settings: EncoderSettings) -> TextEncoder:

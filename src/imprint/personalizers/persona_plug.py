@@ -28,6 +28,7 @@ from imprint.personalizers.protocol import Histories, Question, question_of
 from imprint.personalizers.settings import PlugSettings
 from imprint.personalizers.shared import OnStep
 from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
+from imprint.personalizers.texts import about
 from imprint.provenance import seed_for
 
 ENOUGH_TO_AUGMENT = 2
@@ -79,7 +80,7 @@ class PlugConditioner:
         """Retrieved documents, if any, and the places of I and P_u."""
         shown: tuple[int, ...] = ()
         if self._chooser is not None:
-            question = Question(asked.user_id, asked.query)
+            question = Question(asked.user_id, asked.query, task=asked.task)
             rows = self.past.rows_of(asked.user_id)[: asked.before]
             shown = self._prompts.history(self._chooser.choose(question, rows))[0]
         return (*shown, *[SOFT] * self.plug.tokens)
@@ -94,7 +95,7 @@ class PlugConditioner:
         shown = torch.zeros(len(asked), histories.shape[1], dtype=torch.bool, device=device)
         for row, one in enumerate(asked):
             shown[row, list(one.shown[-self._settings.max_items :])] = True
-        tokens = self.plug([one.query for one in asked], histories, owner, shown)
+        tokens = self.plug([about(one) for one in asked], histories, owner, shown)
         return soft_tokens(self.base.model, tokens.flatten(0, 1))
 
     def prepare(self, histories: Histories, on_step: OnStep) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class PlugConditioner:
                 if before > ENOUGH_TO_AUGMENT:
                     copies = range(self._settings.augment)
                     views += [sub_history(before, self._seed, row.record_id, copy) for copy in copies]
-                found += [lesson_of(self, row, Asked(row.user_id, row.query, before, view)) for view in views]
+                found += [lesson_of(self, row, Asked(row.user_id, row.query, before, view, row.task)) for view in views]
         return found
 
     def _drop_index(self, user_id: str) -> None:

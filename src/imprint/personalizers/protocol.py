@@ -18,16 +18,20 @@ Histories = Mapping[str, Sequence[Interaction]]
 
 
 class Question(NamedTuple):
-    """A query, who asks it, and its place in the user's history; without one it comes after everything known."""
+    """A query, who asks it, and its place in the user's history; without one it comes after everything known.
+
+    `task` names what the query asks for, one of `tasks.TASKS`.
+    """
 
     user_id: str
     query: str
     order: int | None = None
+    task: str = "dialogue"
 
 
 def question_of(row: Interaction) -> Question:
     """What may be seen of an interaction before it is answered: all but its response."""
-    return Question(row.user_id, row.query, row.order)
+    return Question(row.user_id, row.query, row.order, row.task)
 
 
 class Personalizer(Protocol):

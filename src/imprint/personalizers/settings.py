@@ -23,7 +23,7 @@ def _known_fields(text: str) -> str:
 
 
 HistoryText = Annotated[str, AfterValidator(_known_fields)]
-"""A text with `{query}`, `{response}` or both in it."""
+"""A text with `{query}` (what it is about, without its task's words), `{response}` or both in it."""
 
 
 class EncoderSettings(BaseModel):
@@ -38,7 +38,9 @@ class EncoderSettings(BaseModel):
         default="mean", description="Mean over tokens, or the first token's state (BGE and other BERT-like encoders)."
     )
     normalise: bool = Field(default=True, description="Scale vectors to length 1.")
-    max_tokens: int = Field(default=128, ge=1, description="A longer text keeps its beginning.")
+    max_tokens: int = Field(
+        default=128, ge=1, description="What is longer gives way at its end: of query and response the longer."
+    )
     query_prefix: str = Field(default="", description="Put before a query, as some encoders were trained.")
 
 
@@ -67,9 +69,9 @@ class PlugSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="The frozen history encoder.")
-    history_text: HistoryText = Field(
-        default="{query} {response}",
-        description="What of an earlier interaction is encoded: {query}, {response}, or both.",
+    history_text: HistoryText | None = Field(
+        default=None,
+        description="What of an earlier interaction is encoded: {query}, {response}, or both; null: as its task says.",
     )
     max_items: int = Field(default=512, ge=1, description="Latest interactions a user is known by.")
     weights: Literal["softmax", "mean"] = Field(
@@ -110,7 +112,9 @@ class UserLLMSettings(BaseModel):
         default=50_000, ge=1, description="Values of a feature, most frequent first; others: unknown."
     )
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="What embeds interactions.")
-    history_text: HistoryText = Field(default="{response}", description="What of an earlier interaction is embedded.")
+    history_text: HistoryText | None = Field(
+        default=None, description="What of an earlier interaction is embedded; null: as its task says."
+    )
     width: int = Field(default=128, ge=8, description="Width of the user encoder.")
     layers: int = Field(default=2, ge=1, description="Layers of the user encoder.")
     heads: int = Field(default=4, ge=1, description="Attention heads of the user encoder and of the Perceiver.")

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import methods
 import pytest
-import torch
 from toys import in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import Interaction
 from imprint.base.load import BaseModelInUse
-from imprint.errors import BaseModelError, SettingsError
+from imprint.errors import SettingsError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
@@ -148,51 +147,6 @@ def test_dense_retrieval_takes_the_nearest_vectors(llama):
     nearness = vectors @ encoder.embed(["green tea"])[0]
     assert [one.record_id for one in chosen] == [f"r{place}" for place in nearness.argsort()[-2:].tolist()]
     assert ByMeaning(2, encoder).choose(Question("ann", "green tea"), []) == []
-
-
-@pytest.fixture(scope="session")
-def saved_encoder(tokenizer, tmp_path_factory):
-    """A BERT of random weights in Hugging Face's own layout."""
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_any_hugging_face_encoder_by_path_whatever_else_is_in_the_batch(llama, saved_encoder, pooling):
-    encoder = text_encoder(llama, EncoderSettings(path=saved_encoder, pooling=pooling))
-    texts = ["apple", "river stone cloud green quiet table", ""]
-
-    together = encoder.embed(texts)
-
-    assert together.shape == (3, 16)
-    assert torch.allclose(together.norm(dim=1), torch.ones(3))
-    for text, vector in zip(texts, together, strict=True):
-        assert torch.allclose(encoder.embed([text])[0], vector, atol=1e-6)
-    states = encoder.model(torch.tensor([encoder._tokenizer("apple")["input_ids"]])).last_hidden_state[0]
-    plain = states.mean(0) if pooling == "mean" else states[0]
-    assert torch.allclose(together[0], plain / plain.norm(), atol=1e-6)
-    assert not any(weight.requires_grad for weight in encoder.parameters())
-
-
-def test_a_prefix_is_for_queries_alone_and_long_texts_are_cut(llama):
-    plain = text_encoder(llama, EncoderSettings(normalise=False))
-    prefixed = text_encoder(llama, EncoderSettings(normalise=False, query_prefix="find: ", max_tokens=3))
-
-    assert torch.equal(plain.queries(["apple"]), plain.embed(["apple"]))
-    assert torch.equal(prefixed.queries(["x"]), prefixed.embed(["find: x"]))
-    assert torch.allclose(prefixed.embed(["apple river stone cloud"]), prefixed.embed(["apple river stone window"]))
-    assert plain.fingerprint != prefixed.fingerprint
-
-
-def test_an_encoder_that_is_not_there_names_the_setting(llama, tmp_path):
-    with pytest.raises(BaseModelError, match=r"encoder\.path: .*nowhere"):
-        text_encoder(llama, EncoderSettings(path=str(tmp_path / "nowhere")))
 
 
 def test_memory_and_retrieval_is_the_users_memory_with_history_before_the_query(llama, tmp_path):
