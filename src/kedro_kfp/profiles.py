@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$", coerce_numbers_to_str=True)]
-Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(M|G|T|Ki|Mi|Gi|Ti)$")]
+from kedro_kfp.fields import Bytes, Cores, Settings
+
 _LONGEST_WAIT = 86_400
 _YEAR = 365 * 86_400
 
 
-class Block(BaseModel):
-    """One block of kubeflow.yml: an unknown key is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Accelerator(Block):
+class Accelerator(Settings):
     """Devices of one kind, a step."""
 
     type: str = Field(default="nvidia.com/gpu", description="The resource's name in Kubernetes.")
     count: int = Field(default=1, gt=0, description="Devices a pod.")
 
 
-class Toleration(Block):
+class Toleration(Settings):
     """A taint that a step's pods put up with."""
 
     key: str | None = Field(default=None, description="The taint's key; none with operator Exists is every taint.")
@@ -37,7 +31,7 @@ class Toleration(Block):
     )
 
 
-class NodeLabel(Block):
+class NodeLabel(Settings):
     """One requirement on a machine's labels."""
 
     key: str = Field(min_length=1, description="The label's key.")
@@ -45,14 +39,14 @@ class NodeLabel(Block):
     values: tuple[str, ...] = Field(default=(), description="What the label is compared with.")
 
 
-class Affinity(Block):
+class Affinity(Settings):
     """Machines that a step's pods must have, or prefer."""
 
     labels: tuple[NodeLabel, ...] = Field(min_length=1, description="All must hold.")
     weight: int | None = Field(default=None, ge=1, le=100, description="A preference's weight; none: a requirement.")
 
 
-class Retry(Block):
+class Retry(Settings):
     """How a failed step is tried again.
 
     Argo tries again what ended with an error of its own: a command that fails, a pod that is killed or evicted. A pod
@@ -88,7 +82,7 @@ class Retry(Block):
         return max((self.attempts + 1) * (timeout or 0) + sum(self.waits()), deadline or _YEAR)
 
 
-class Profile(Block):
+class Profile(Settings):
     """What a step's pods are given. What a profile does not say, `profiles.default` says."""
 
     cpu: Cores = Field(default="1", description="CPU cores, requested and limited to.")

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from kedro_kfp.errors import SettingsError
-from kedro_kfp.profiles import Block, Bytes, Profile, StepWishes
-
-_SECRET_NAME = re.compile(
-    r"(?i)(^|_)(secret|token|password|passwd|credentials?|access_key(_id)?|api_?key|private_?key)(_|$)"
-)
-_PINNED = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
+from kedro_kfp.fields import AbsolutePath, Bytes, Image, Label, Settings, names_credential
+from kedro_kfp.profiles import Profile, StepWishes
 
 
-def is_pinned(image: str) -> bool:
-    """Whether an image's name says which one is meant: by a tag other than latest, or by its digest."""
-    return bool(_PINNED.fullmatch(image)) and "/" not in image.rpartition(":")[2]
-
-
-def _pinned(image: str) -> str:
-    if not is_pinned(image):
-        raise ValueError(
-            f"{image!r} is not pinned: the same file would run other code tomorrow. Allowed is NAME:TAG with a tag "
-            "other than latest, or NAME@sha256:DIGEST. Next: name the image you have pushed"
-        )
-    return image
-
-
-def _absolute(path: str) -> str:
-    if not PurePosixPath(path).is_absolute():
-        raise ValueError(f"{path!r} is relative; allowed is an absolute path inside the container")
-    return path
-
-
-Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-
-
-class Secret(Block):
+class Secret(Settings):
     """A Kubernetes secret whose values steps read from their environment."""
 
     name: Label = Field(description="The secret's name.")
     keys: Mapping[str, str] = Field(min_length=1, description="Key in the secret: environment variable.")
 
 
-class SecretFiles(Block):
+class SecretFiles(Settings):
     """A Kubernetes secret whose keys steps read as files."""
 
     name: Label = Field(description="The secret's name.")
     mount_path: AbsolutePath = Field(description="The folder in which each key is a file.")
 
 
-class Volume(Block):
+class Volume(Settings):
     """A persistent volume claim in every step's pod."""
 
     claim: Label = Field(description="The claim's name.")
@@ -64,14 +34,14 @@ class Volume(Block):
     sub_path: str = Field(default="", description="The part of the volume that is mounted; none: all of it.")
 
 
-class Scratch(Block):
+class Scratch(Settings):
     """An empty folder of each pod's own, gone with the pod: where an image with a read-only root may write."""
 
     mount_path: AbsolutePath = Field(description="Where steps see it.")
     size: Bytes = Field(description="A pod that writes more is ended.")
 
 
-class Security(Block):
+class Security(Settings):
     """Whom containers run as. KFP offers no more than this; what else a pod may do is the cluster's policy."""
 
     run_as_user: int | None = Field(default=None, gt=0, description="User id; none: the image's.")
@@ -79,21 +49,21 @@ class Security(Block):
     run_as_non_root: bool = Field(default=True, description="Refuse to start as root.")
 
 
-class FanOut(Block):
+class FanOut(Settings):
     """One task for each item of a list that a step writes."""
 
     parameter: str = Field(min_length=1, description="The Kedro parameter (dotted) that a task finds its item in.")
     parallelism: int = Field(gt=0, description="Tasks at work at a time.")
 
 
-class Artifact(Block):
+class Artifact(Settings):
     """A dataset shown in Kubeflow's own pages."""
 
     kind: Literal["metrics", "html", "markdown"] = Field(description="How it is shown.")
     keep: tuple[str, ...] = Field(default=("*",), description="Of metrics: dotted names to show, with wildcards.")
 
 
-class Client(Block):
+class Client(Settings):
     """How commands reach the Kubeflow API. Credentials are read from the environment, never from a file here."""
 
     host: str | None = Field(default=None, description="URL of the API; none: the kfp client finds it itself.")
@@ -109,7 +79,7 @@ class Client(Block):
     iap_client_id: str | None = Field(default=None, description="OAuth client of an Identity-Aware Proxy.")
 
 
-class Run(Block):
+class Run(Settings):
     """One run, and what is left of it."""
 
     experiment: str = Field(default="default", min_length=1, description="The experiment that runs are filed under.")
@@ -123,7 +93,7 @@ class Run(Block):
     )
 
 
-class Objective(Block):
+class Objective(Settings):
     """The number that a search makes small or large."""
 
     name: str = Field(default="objective", pattern=r"^[A-Za-z][\w-]*$", description="Its name in Katib.")
@@ -132,7 +102,7 @@ class Objective(Block):
     goal: Literal["minimize", "maximize"] = Field(default="minimize", description="Which way is better.")
 
 
-class Searched(Block):
+class Searched(Settings):
     """One parameter of a search. Its bounds or choices stand in the Kedro parameters, in one place."""
 
     kind: Literal["double", "int", "choice"] = Field(description="A number between two bounds, or one of a list.")
@@ -140,7 +110,7 @@ class Searched(Block):
     logarithmic: bool = Field(default=False, description="Draw numbers evenly on a logarithmic scale.")
 
 
-class Katib(Block):
+class Katib(Settings):
     """A search with Katib: TPE, one trial a pod."""
 
     step: str = Field(description="The step that runs one trial; it must fan out over nothing.")
@@ -153,12 +123,12 @@ class Katib(Block):
     seed: int = Field(default=0, ge=0, description="Of TPE.")
 
 
-class KubeflowSettings(Block):
+class KubeflowSettings(Settings):
     """All of kubeflow.yml."""
 
     name: Label = Field(description="The pipeline's name in Kubeflow.")
     description: str = Field(default="", description="Shown beside the name.")
-    image: Annotated[str, AfterValidator(_pinned)] = Field(description="The image every step runs in, pinned.")
+    image: Image = Field(description="The image every step runs in, pinned.")
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
         default="IfNotPresent", description="When a machine fetches the image."
     )
@@ -189,7 +159,7 @@ class KubeflowSettings(Block):
         if "default" not in self.profiles:
             raise ValueError("profiles: 'default' is missing; every other profile stands on it. Next: add it")
         for name in self.environment:
-            if _SECRET_NAME.search(name):
+            if names_credential(name):
                 raise ValueError(
                     f"environment.{name} looks like a credential, and its value would be in the compiled file. "
                     "Allowed are plain values. Next: put it into a Kubernetes secret and name it under `secrets`"

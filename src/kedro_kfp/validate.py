@@ -10,8 +10,8 @@ from typing import Any
 from kedro_kfp.compiled import Compiled, read_compiled
 from kedro_kfp.errors import CompiledFileError, MissingPackageError
 from kedro_kfp.extra import kfp_module
+from kedro_kfp.fields import is_pinned
 from kedro_kfp.schema import pod_of, schema_defects
-from kedro_kfp.settings import is_pinned
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
