@@ -118,6 +118,25 @@ def test_kubeflow_yml_names_what_the_manifests_make():
     assert f"{security['run_as_user']}:{security['run_as_group']}" in container["command"]
 
 
+def quota_defects(hard):
+    """Bounds that end in a run which waits for ever."""
+    if counted := [key for key in hard if key.startswith("count/")]:
+        yield f"{counted} count pods that have ended, too"
+    fan_outs = [one["parallelism"] for one in SETTINGS["fan_outs"].values()]
+    if int(hard.get("pods", 0)) < 2 * max(fan_outs):
+        yield "there is no room for the pods of a fan-out and those that start them"
+    cards = SETTINGS["profiles"]["train"]["accelerator"]
+    if int(hard[f"requests.{cards['type']}"]) < cards["count"] * max(fan_outs):
+        yield "fewer cards than tasks at a time ask for"
+
+
+def test_the_quota_bounds_what_is_at_work_and_lets_a_run_go_on_whatever_has_ended():
+    hard = one("ResourceQuota")["spec"]["hard"]
+    assert list(quota_defects(hard)) == []
+    for wrong in ({"count/pods": "200"}, {"pods": "16"}, {"requests.nvidia.com/gpu": "1"}):
+        assert len(list(quota_defects({**hard, **wrong}))) == 1
+
+
 def test_katib_may_collect_what_trials_print():
     labels = one("Namespace")["metadata"]["labels"]
     assert labels["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
