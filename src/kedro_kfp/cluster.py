@@ -37,9 +37,10 @@ class Cluster:
         """
         name = version or content_version(compiled.file)
         with _answered(self._settings.client):
-            pipeline = self._client.get_pipeline_id(compiled.name)
+            description, namespace = self._settings.description, self._settings.client.user_namespace
+            there = _pages(self._client.list_pipelines, "pipelines", namespace=namespace)
+            pipeline = next((one.pipeline_id for one in there if one.display_name == compiled.name), None)
             if pipeline is None:
-                description, namespace = self._settings.description, self._settings.client.user_namespace
                 pipeline = self._client.upload_pipeline(
                     str(compiled.file), compiled.name, description, namespace
                 ).pipeline_id

@@ -83,7 +83,10 @@ def make_experiment(project: Project, params: Mapping[str, Any]) -> dict[str, An
     return {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": {"name": f"{project.settings.name}-{step.name}", **_namespace(project)},
+        "metadata": {
+            "name": f"{project.settings.name}-{step.name}",
+            "namespace": project.settings.client.pods_namespace,
+        },
         "spec": {
             "objective": _objective(katib),
             "algorithm": {
@@ -202,8 +205,3 @@ def _placeholder(name: str) -> str:
 
 def _trial_name(key: str) -> str:
     return re.sub(r"\W", "_", key)
-
-
-def _namespace(project: Project) -> dict[str, str]:
-    namespace = project.settings.client.user_namespace
-    return {"namespace": namespace} if namespace else {}

@@ -78,6 +78,11 @@ class Client(Settings):
     cookies_variable: str | None = Field(default=None, description="Environment variable with session cookies (Dex).")
     iap_client_id: str | None = Field(default=None, description="OAuth client of an Identity-Aware Proxy.")
 
+    @property
+    def pods_namespace(self) -> str:
+        """Where pods run: without a user's namespace, where Pipelines is installed, and nowhere else."""
+        return self.user_namespace or self.namespace
+
 
 class Run(Settings):
     """One run, and what is left of it."""

@@ -160,6 +160,9 @@ def test_a_file_is_uploaded_once_whatever_the_number_of_versions(cluster, compil
     assert cluster.upload(read, None) == ("p1", "v1", False), "found on the second page"
     assert cluster.upload(read, "named")[2]
     assert len(kubeflow.posted("/pipelines/upload")) == 1
+    looked = [query for method, path, query, *_ in kubeflow.asked if (method, path) == ("GET", "/pipelines")]
+    assert looked
+    assert all(query["namespace"] == ["toys"] for query in looked), "where it is put; some look nowhere else"
 
 
 def test_waiting_ends_with_a_run_that_somebody_cancels_and_after_its_time(cluster, kubeflow):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_search_that_cannot_be_is_refused(project, katib, says):
 def test_trials_need_places_of_their_own(project):
     read = read_project(project, "cluster")
     for missing, says in (({"run": {}}, r"run\.run_id_parameter is not set"), ({"katib": None}, "no block katib")):
-        other = type(read)(**{**vars(read), "settings": read_settings(toy_settings(**missing))})
+        other = replace(read, settings=read_settings(toy_settings(**missing)))
         with pytest.raises(SettingsError, match=says):
             make_experiment(other, {})
 
@@ -183,6 +184,13 @@ def test_a_dry_run_prints_the_experiment_and_writes_nothing(project):
     shown = yaml.safe_load(run.stdout[run.stdout.index("apiVersion") :])
     assert shown == make_experiment(read_project(project, "cluster"), {})
     assert not (project / "kubeflow").exists()
+
+
+@pytest.mark.parametrize(("client", "where"), [({"user_namespace": "toys"}, "toys"), ({}, "kubeflow")])
+def test_trials_run_where_the_pipeline_s_pods_do(project, client, where):
+    read = read_project(project, "cluster")
+    there = replace(read, settings=read_settings(toy_settings(client=client)))
+    assert make_experiment(there, {})["metadata"]["namespace"] == where
 
 
 def test_an_experiment_against_the_schema_is_not_written(project, monkeypatch):

@@ -1,6 +1,7 @@
 """The manifests by the schema of Kubernetes, in step with kubeflow.yml, and with no right and no value too many."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +9,12 @@ import yaml
 from repository import ROOT
 
 from kedro_kfp.schema import schema_defects
+from kedro_kfp.settings import Client
 
 FILES = [*sorted((ROOT / "kubeflow/manifests").glob("*.yaml")), ROOT / "kubeflow/secrets.template.yaml"]
 OBJECTS = [one for file in FILES for one in yaml.safe_load_all(file.read_text())]
 SETTINGS = yaml.safe_load((ROOT / "conf/cluster/kubeflow.yml").read_text())
+RUNBOOK = (ROOT / "kubeflow/README.md").read_text()
 IN_KATIB = {"Namespace", "ResourceQuota", "PersistentVolumeClaim", "Secret", "ServiceAccount"}
 """Kinds in the schema that kedro_kfp checks pods by; the others are in the models of the client of Kubernetes."""
 
@@ -116,6 +119,37 @@ def test_kubeflow_yml_names_what_the_manifests_make():
     security = SETTINGS["security"]
     assert container["image"] == SETTINGS["image"]
     assert f"{security['run_as_user']}:{security['run_as_group']}" in container["command"]
+
+
+def namespaces(written):
+    """Every namespace that an object names."""
+    if isinstance(written, dict):
+        own = {written["namespace"]} if "namespace" in written else set()
+        return own.union(*map(namespaces, written.values()))
+    return set().union(*map(namespaces, written)) if isinstance(written, list) else set()
+
+
+def test_pods_run_where_their_volume_account_and_secrets_are():
+    where = Client(**SETTINGS["client"]).pods_namespace
+    assert namespaces(OBJECTS) == {one("Namespace")["metadata"]["name"]} == {where}
+    named = re.findall(r"kubectl -n (\S+)", RUNBOOK)
+    assert set(named) == {where}
+    assert len(named) > 3
+
+
+def test_without_profiles_everything_lies_where_pipelines_is_installed():
+    """As the runbook's command for that case makes the files."""
+    ((old, new),) = re.findall(r"sed 's/(.+?)\$/(.+?)/'", RUNBOOK)
+    alone = Client(**{**SETTINGS["client"], "user_namespace": None})
+    for name in ("access", "volume"):
+        text = (ROOT / f"kubeflow/manifests/{name}.yaml").read_text()
+        changed = list(yaml.safe_load_all(re.sub(f"{old}$", new, text, flags=re.MULTILINE)))
+        assert namespaces(changed) == {alone.pods_namespace} == {"kubeflow"}
+
+
+def test_the_job_that_gives_the_volume_away_ends_where_a_mesh_adds_its_own_container():
+    metadata = one("Job", "imprint-data-owner")["spec"]["template"]["metadata"]
+    assert metadata["annotations"] == {"sidecar.istio.io/inject": "false"}
 
 
 def quota_defects(hard):
