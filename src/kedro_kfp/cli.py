@@ -42,6 +42,7 @@ def kubeflow() -> None:
 _env = click.option("--env", "-e", help="Kedro environment: of kubeflow.yml, and that steps run in.")
 _params = click.option("--params", help="Parameters over the environment's: a JSON object, or a file with one.")
 _dry = click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")
+_strict = click.option("--strict", is_flag=True, help="A check whose package is not installed is an error.")
 _file = click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
 _pipeline = click.option("--pipeline", "-p", default="__default__", show_default=True, help="A registered pipeline.")
 _image = click.option("--image", help="The image, over that of kubeflow.yml.")
@@ -95,13 +96,17 @@ def compile_command(
 
 @kubeflow.command()
 @_file
-def validate(file: Path) -> None:
+@_strict
+def validate(file: Path, strict: bool) -> None:
     """Check a compiled file without a cluster."""
-    from kedro_kfp import validate as checks
+    from kedro_kfp.validate import validate as check
 
-    for checked in checks.validate(file):
-        click.echo(checked)
-    click.echo(f"{file} is sound")
+    checks = check(file, strict)
+    for one in checks.done:
+        click.echo(one)
+    for one in checks.left_out:
+        click.echo(f"NOT checked: {one}", err=True)
+    click.echo(f"{file} is sound" + (" as far as it was checked" if checks.left_out else ""))
 
 
 @kubeflow.command()
@@ -215,6 +220,7 @@ def schedule(
 @_params
 @_image
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("kubeflow/katib.yaml"), show_default=True)
+@_strict
 @_dry
 @click.pass_obj
 def katib(
@@ -224,6 +230,7 @@ def katib(
     params: str | None,
     image: str | None,
     output: Path,
+    strict: bool,
     dry_run: bool,
 ) -> None:
     """Write a Katib Experiment that searches parameters with TPE, one trial a pod; --dry-run prints it."""
@@ -232,9 +239,9 @@ def katib(
 
     project = _project(metadata, env, params, pipeline_name=pipeline, image=image)
     if dry_run:
-        click.echo(checked_experiment(project, read_params(params))[0], nl=False)
+        click.echo(checked_experiment(project, read_params(params), strict)[0], nl=False)
         return
-    checked = write_experiment(project, read_params(params), output)
+    checked = write_experiment(project, read_params(params), output, strict)
     click.echo(f"{output}: {checked}. Next: kubectl apply -f {output}")
 
 

@@ -32,16 +32,20 @@ from kedro_kfp.settings import Katib, Searched
 _TRIAL = "trial"  # Katib's own name of a trial, which keeps trials' outputs apart
 
 
-def write_experiment(project: Project, params: Mapping[str, Any], output: Path) -> str:
-    """Write the Experiment to `output`, and say how it was checked. `CompiledFileError` where it fails the check."""
-    experiment, checked = checked_experiment(project, params)
+def write_experiment(project: Project, params: Mapping[str, Any], output: Path, strict: bool = False) -> str:
+    """Write the Experiment to `output`, and say how it was checked. Errors are those of `checked_experiment`."""
+    experiment, checked = checked_experiment(project, params, strict)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(experiment, encoding="utf-8")
     return checked
 
 
-def checked_experiment(project: Project, params: Mapping[str, Any]) -> tuple[str, str]:
-    """The Experiment as YAML, and how it was checked. `CompiledFileError` where it fails the check."""
+def checked_experiment(project: Project, params: Mapping[str, Any], strict: bool = False) -> tuple[str, str]:
+    """The Experiment as YAML, and how it was checked. `CompiledFileError` where it fails the check.
+
+    Without the package that carries the schema nothing is checked; where `strict` is set, that is a
+    `MissingPackageError`.
+    """
     import yaml
 
     experiment = make_experiment(project, params)
@@ -50,7 +54,9 @@ def checked_experiment(project: Project, params: Mapping[str, Any]) -> tuple[str
     try:
         models = kfp_module("kubeflow_katib_api.models", "checking by Katib's schema")
     except MissingPackageError as error:
-        checked = f"not checked by Katib's schema: {error}"
+        if strict:
+            raise
+        checked = f"NOT checked by Katib's schema nor the pod's: {error}"
     else:
         pod = {
             "apiVersion": "v1",

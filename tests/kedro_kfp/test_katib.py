@@ -12,7 +12,7 @@ import pytest
 import yaml
 from toy_kedro import kedro, run_in, toy_settings
 
-from kedro_kfp.errors import CompiledFileError, SettingsError
+from kedro_kfp.errors import CompiledFileError, MissingPackageError, SettingsError
 from kedro_kfp.katib import make_experiment, write_experiment
 from kedro_kfp.project import read_project
 from kedro_kfp.settings import read_settings
@@ -176,6 +176,16 @@ def test_outputs_that_all_trials_would_write_to_one_place_are_refused(project, c
     with pytest.raises(SettingsError, match=r"\$\{runtime_params:run_id\}") as caught:
         make_experiment(read, {})
     assert str(named) in str(caught.value)
+
+
+def test_an_experiment_that_cannot_be_checked_is_said_to_be_so_and_is_an_error_where_that_matters(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kubeflow_katib_api", None)
+    monkeypatch.delitem(sys.modules, "kubeflow_katib_api.models", raising=False)
+    read = read_project(project, "cluster")
+    assert "NOT checked by Katib's schema" in write_experiment(read, {}, project / "katib.yaml")
+    with pytest.raises(MissingPackageError, match="kubeflow-katib-api"):
+        write_experiment(read, {}, project / "strict.yaml", strict=True)
+    assert not (project / "strict.yaml").exists()
 
 
 def test_a_dry_run_prints_the_experiment_and_writes_nothing(project):

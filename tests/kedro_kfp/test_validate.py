@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 from repository import ROOT
+from toy_kedro import run_in
 
 from kedro_kfp.compiled import read_compiled
 from kedro_kfp.errors import CompiledFileError
@@ -15,11 +16,31 @@ SPEC, PLATFORM = 0, 1
 
 
 def test_what_compile_writes_is_sound(compiled):
-    assert validate(compiled) == [
+    checks = validate(compiled, strict=True)
+    assert checks.done == (
         "strict parse as a KFP v2 pipeline",
         "own rules on 4 containers",
         "pods by the OpenAPI schema of Kubernetes",
-    ]
+    )
+    assert checks.left_out == ()
+
+
+def test_a_check_whose_package_is_missing_is_said_and_is_an_error_where_nothing_may_be_left_out(compiled, project):
+    def run(*flags):
+        code = (
+            "import sys; sys.modules['kubeflow_katib_api'] = None; from kedro.framework.cli.cli import main;"
+            f"sys.argv = ['kedro', 'kubeflow', *{flags!r}]; main()"
+        )
+        return run_in(project, "-c", code)
+
+    loose = run("validate", str(compiled))
+    assert loose.returncode == 0, loose.stderr
+    assert "NOT checked: pods by the OpenAPI schema of Kubernetes: kubeflow-katib-api is not installed" in loose.stderr
+    assert loose.stdout.strip().endswith("is sound as far as it was checked")
+    strict = run("validate", str(compiled), "--strict")
+    assert strict.returncode == 1
+    assert "kubeflow-katib-api is not installed" in strict.stderr
+    assert "is sound" not in strict.stdout
 
 
 def container(documents, step="square"):

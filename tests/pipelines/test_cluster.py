@@ -44,12 +44,12 @@ def test_the_committed_file_is_what_compile_writes_and_is_sound(project, tmp_pat
     """Where it is not: run `kedro kubeflow compile --env cluster`, and commit kubeflow/pipeline.yaml."""
     compile_plan(project.plan(), project.settings, project.env, tmp_path / "pipeline.yaml")
     assert COMMITTED.read_text() == (tmp_path / "pipeline.yaml").read_text()
-    assert validate(COMMITTED)
+    assert validate(COMMITTED, strict=True).left_out == ()
 
 
 def test_katib_searches_the_population_s_space_dimension_by_dimension(tmp_path):
     project = read_project(ROOT, "cluster", "trial")
-    assert "checked by Katib's schema" in write_experiment(project, {}, tmp_path / "katib.yaml")
+    assert "checked by Katib's schema" in write_experiment(project, {}, tmp_path / "katib.yaml", strict=True)
 
     searched = project.settings.katib.parameters
     space = SpaceSettings(**project.parameters["search"]["space"])
