@@ -97,18 +97,28 @@ python "torch" 'import torch; print(torch.__version__, "CUDA" if torch.version.c
 python "what it was built from" 'from imprint.provenance import code_version, versions
 print("commit", code_version()["commit"], "imprint", versions()["imprint"])'
 
-# The fabricated corpus and the sizes of conf/test: seconds. One step a container, as pods would run them.
+# The fabricated corpus and the sizes of conf/test: a minute. One step a container, in the order of the pipeline: the image
+# lacks parts of installed packages, and only a step that runs shows what it needs of them.
 common="--pipeline __default__ --env test"
 # shellcheck disable=SC2086
 {
     step "a step that reads, validates and cuts" 0 --step prepare $common \
         --nodes ingest_corpus,validate_interactions,render_validation_page,partition_users
     step "a step that trains" 0 --step base $common --nodes prepare_base_model,pool_users
+    step "a search of the population" 0 --step search $common --nodes group_users,search_population
+    step "searches of users' own" 0 --step search-own $common --nodes search_own_configs
+    step "memories" 0 --step inject $common --nodes train_baseline_memories,train_memories
+    step "answers and scores" 0 --step evaluate $common --nodes answer_queries,score_methods
+    step "whose memory is best for whom" 0 --step specificity $common --nodes measure_specificity
+    step "metrics and report" 0 --step report $common \
+        --nodes plot_search,plot_gains,plot_specificity,summarise_metrics,write_report
     step "a node that fails" 1 --step prepare $common --nodes ingest_corpus \
         --params '{"corpus": {"format": "jsonl", "path": "data/nowhere.jsonl"}}'
     step "an environment that is not there" 2 --step prepare --pipeline __default__ --env nowhere --nodes ingest_corpus
     step "a node that is not there" 2 --step prepare $common --nodes nobody
     step "parameters that are no JSON" 2 --step prepare $common --nodes ingest_corpus --params '{'
 }
-[ -f "$work/data/05_model_input/pooled_model.json" ] || fail "outputs on the volume" "there is no pooled_model.json"
+for made in 05_model_input/pooled_model.json 08_reporting/metrics.json 08_reporting/report.html; do
+    [ -s "$work/data/$made" ] || fail "outputs on the volume" "there is no $made"
+done
 say "outputs on the volume" "$(find "$work/data" -type f | wc -l) files"
