@@ -46,7 +46,7 @@ _strict = click.option("--strict", is_flag=True, help="A check whose package is 
 _file = click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
 _pipeline = click.option("--pipeline", "-p", default="__default__", show_default=True, help="A registered pipeline.")
 _image = click.option("--image", help="The image, over that of kubeflow.yml.")
-_name = click.option("--name", help="The name that Kubeflow shows; the pipeline's by default.")
+_name = click.option("--name", help="The name that Kubeflow shows, over that of kubeflow.yml.")
 
 
 def _project(metadata: ProjectMetadata, env: str | None, params: str | None = None, **rest: Any) -> Project:
@@ -164,9 +164,10 @@ def run_once(
     from kedro_kfp.cluster import Cluster
     from kedro_kfp.compiled import read_compiled
     from kedro_kfp.errors import RunError
+    from kedro_kfp.names import run_name
 
     settings, compiled = _project(metadata, env, params).settings, read_compiled(file)
-    shown, arguments = name or compiled.name, _arguments(env, params)
+    shown, arguments = run_name(name or settings.run.name, compiled.name, env or compiled.env), _arguments(env, params)
     if dry_run:
         _show(run=shown, experiment=settings.run.experiment, inputs=arguments, host=settings.client.host)
         return
@@ -204,9 +205,11 @@ def schedule(
     """Run a compiled file again and again, one run at a time."""
     from kedro_kfp.cluster import Cluster, six_fields
     from kedro_kfp.compiled import read_compiled
+    from kedro_kfp.names import schedule_name
 
     settings, compiled, times = _project(metadata, env, params).settings, read_compiled(file), six_fields(cron)
-    shown, arguments = name or compiled.name, _arguments(env, params)
+    shown = schedule_name(name or settings.run.schedule_name, compiled.name, env or compiled.env)
+    arguments = _arguments(env, params)
     if dry_run:
         _show(schedule=shown, cron=times, experiment=settings.run.experiment, inputs=arguments)
         return

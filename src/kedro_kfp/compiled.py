@@ -23,6 +23,11 @@ class Compiled:
         """The pipeline's name in Kubeflow."""
         return str(self.spec["pipelineInfo"]["name"])
 
+    @property
+    def env(self) -> str:
+        """The Kedro environment that its steps run in, where a run names no other."""
+        return str(self.spec["root"]["inputDefinitions"]["parameters"]["env"]["defaultValue"])
+
     def containers(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Each executor's name, its container, and what Kubernetes is told of it."""
         told = self.platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})

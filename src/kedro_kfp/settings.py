@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from kedro_kfp.errors import SettingsError
 from kedro_kfp.fields import AbsolutePath, Bytes, Image, Label, Settings, names_credential
+from kedro_kfp.names import RunName, ScheduleName
 from kedro_kfp.profiles import Profile, StepWishes
 
 
@@ -88,6 +89,8 @@ class Run(Settings):
     """One run, and what is left of it."""
 
     experiment: str = Field(default="default", min_length=1, description="The experiment that runs are filed under.")
+    name: RunName = Field(default="{pipeline}", description="A run's name, of {pipeline}, {env}, {date} and {time}.")
+    schedule_name: ScheduleName = Field(default="{pipeline}", description="A schedule's, of {pipeline} and {env}.")
     ttl_seconds: int | None = Field(default=None, gt=0, description="A finished run's objects are removed after this.")
     deadline_seconds: int | None = Field(default=None, gt=0, description="A run that takes longer is ended.")
     outcome_folder: str | None = Field(

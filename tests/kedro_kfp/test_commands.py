@@ -85,6 +85,7 @@ def kubeflow(project):
     thread.start()
     file = project / "conf/cluster/kubeflow.yml"
     written = yaml.safe_load(file.read_text())
+    written["run"] |= {"name": "{pipeline}-{env}", "schedule_name": "{pipeline}-{env}"}
     written["client"] = {"host": api.host, "user_namespace": "toys", "token_variable": "TOY_TOKEN"}
     file.write_text(yaml.safe_dump(written))
     yield api
@@ -126,13 +127,13 @@ def test_schedule_replaces_no_schedule_unless_it_is_told_to(project, compiled, k
     ((_, body, _),) = kubeflow.posted("/recurringruns")
     sent = json.loads(body)
     assert sent["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
-    assert (sent["display_name"], sent["mode"]) == ("toy", "ENABLE")
+    assert (sent["display_name"], sent["mode"]) == ("toy-cluster", "ENABLE")
     assert (sent["max_concurrency"], sent["no_catchup"]) == (1, True), "one run at a time, none made up for"
 
-    kubeflow.schedules = [{"recurring_run_id": "s1", "display_name": "toy"}]
+    kubeflow.schedules = [{"recurring_run_id": "s1", "display_name": "toy-cluster"}]
     refused = command(project, "schedule", str(compiled), "--cron", "0 3 * * *")
     assert refused.returncode == 1
-    assert "there is a schedule 'toy' already (s1)" in refused.stderr
+    assert "there is a schedule 'toy-cluster' already (s1)" in refused.stderr
     assert len(kubeflow.posted("/recurringruns")) == 1
     replaced = command(project, "schedule", str(compiled), "--cron", "0 3 * * *", "--replace")
     assert replaced.returncode == 0, replaced.stderr
@@ -143,7 +144,8 @@ def test_schedule_replaces_no_schedule_unless_it_is_told_to(project, compiled, k
 def test_a_dry_run_says_what_it_would_send_and_sends_nothing(project, compiled, kubeflow, arguments):
     run = command(project, arguments[0], str(compiled), *arguments[1:], "--dry-run")
     assert run.returncode == 0, run.stderr
-    assert "toy" in json.loads(run.stdout[run.stdout.index("{") :]).values()
+    shown = "toy" if arguments == ["upload"] else "toy-cluster"
+    assert shown in json.loads(run.stdout[run.stdout.index("{") :]).values()
     assert kubeflow.asked == []
 
 
