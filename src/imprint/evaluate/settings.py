@@ -74,7 +74,9 @@ class EvaluateSettings(BaseModel):
     )
     max_new_tokens: int = Field(default=32, ge=1, description="Tokens a response may have.")
     specificity_users: int = Field(
-        default=32, ge=0, description="Users whose memories are tried on each other's words."
+        default=32,
+        ge=0,
+        description="Users who are asked as each other, for specificity and drift; in a comparison 12 at most.",
     )
     specificity_rows: int = Field(default=8, ge=1, description="Test rows of each user scored under every such memory.")
     judge: JudgeSettings | None = Field(

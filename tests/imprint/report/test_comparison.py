@@ -29,7 +29,8 @@ def compared(evaluation):
         if deciding != "loss":
             for scores in metrics["methods"].values():
                 scores[deciding] = scores["loss"]
-            metrics["comparisons"] = [{**row, "metric": deciding} for row in metrics["comparisons"]]
+            compared = [row for row in metrics["comparisons"] if row["metric"] == "loss"]
+            metrics["comparisons"] = [{**row, "metric": deciding} for row in compared]
             metrics["definitions"][deciding] = {**metrics["definitions"]["loss"], "unit": METRICS[deciding].unit}
             metrics["definitions"][deciding]["higher_is_better"] = METRICS[deciding].higher_is_better
         for scores in metrics["methods"].values():
@@ -106,6 +107,10 @@ def test_where_ratings_decide_the_page_speaks_of_ratings(compared):
     page = render_comparison(metrics)
     assert "memory has the best MAE of 6 methods" in page
     assert "MAE, points of the rating" in page
+    metrics["comparisons"] += [{**row, "metric": "loss"} for row in metrics["comparisons"]]
+    opened, _, folded = render_comparison(metrics).partition('id="pairs"')[2].partition("<details>")
+    assert (opened.count("<tr><td>"), folded.partition("</table>")[0].count("<tr><td>")) == (5, 5)
+    assert "5 of other metrics" in folded
     assert "said by MAE" in page
 
 
