@@ -8,6 +8,7 @@ refused where a corpus is read (`corpora.reading`), and evaluation scores `label
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from string import Formatter
@@ -24,6 +25,7 @@ class Task:
 
     `about` are the wording's fields that a query is about; `known_by` is what an earlier interaction says of its user
     (Persona-Plug, arXiv 2409.11901, table 7): what a label was given for belongs to it, a turn stands for itself.
+    `quoting` is a query with such interactions, each worded as in `quote`, in it.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Task:
     wording: str = "{text}"
     labels: tuple[str, ...] = ()
     quote: str = '"{text}" "{response}"'
+    quoting: str = "{items}. {query}"
     about: str = "{text}"
     known_by: str = "{query} {response}"
 
@@ -48,7 +51,20 @@ class Task:
 
     def quoted(self, query: str, response: str) -> str:
         """An earlier interaction as LaMP's prompts quote it (the benchmark's appendix on prompts)."""
-        return self.quote.format(text=self.text_of(query), response=response)
+        return self.quotation(self.text_of(query), response)
+
+    def quotation(self, text: str, response: str) -> str:
+        """The same of what the query is about."""
+        return self.quote.format(text=text, response=response)
+
+    def with_quotes(self, query: str, quotes: Sequence[str]) -> str:
+        """`query` with quoted interactions where LaMP's prompts have them; without any it is as it was."""
+        if not quotes:
+            return query
+        fields, items = _pattern(self.wording).fullmatch(query), ", and ".join(quotes)
+        if fields is None:  # worded otherwise: before it all
+            return f"{items}. {query}"
+        return self.quoting.format(items=items, query=query, **fields.groupdict())
 
     def refuses(self, response: str) -> bool:
         """Whether `response` is none of the task's labels."""
@@ -68,6 +84,11 @@ STARS = ("0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4", "4.5", "5")
 
 _ONE_ANSWER = "Just answer with the {} name without further explanation."
 
+_AUTHOR = 'For an author who has written the paper with the title "{title}"'
+_REFERENCES = (
+    'which reference is related? Just answer with [1] or [2] without explanation. [1]: "{first}" [2]: "{second}"'
+)
+
 _ALL = (
     Task("dialogue", "text", known_by="{response}"),
     Task("answer", "text", known_by="{response}"),
@@ -78,6 +99,7 @@ _ALL = (
         "text",
         "Generate a title for the following abstract of a paper: {text}",
         quote='"{response}" is a title for "{text}"',
+        quoting="{items}. Following the given patterns {query}",
     ),
     Task(
         "headline",
@@ -96,6 +118,7 @@ _ALL = (
         "text",
         "Paraphrase the following tweet without any explanation before or after it: {text}",
         quote='"{response}"',
+        quoting="{items} are written by a person. Following the given patterns {query}",
         known_by="{response}",
     ),
     Task("review", "text", "Write a review of {text}."),
@@ -103,9 +126,9 @@ _ALL = (
     Task(
         "citation",
         "label",
-        'For an author who has written the paper with the title "{title}", which reference is related? '
-        'Just answer with [1] or [2] without explanation. [1]: "{first}" [2]: "{second}"',
+        f"{_AUTHOR}, {_REFERENCES}",
         ("[1]", "[2]"),
+        quoting=f"{_AUTHOR}, and {{items}}, {_REFERENCES}",
         about="{first} {second}",
     ),
     Task(
@@ -135,7 +158,7 @@ _ALL = (
         '{response} is the score for "{text}"',
     ),
     Task("stars", "rating", "How many stars, from 0.5 to 5, do you give to {text}?", STARS),
-    Task("next_item", "item", "Which {text} do you choose next?", known_by="{response}"),
+    Task("next_item", "item", "Which {text} do you choose next?", quote='"{response}"', known_by="{response}"),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

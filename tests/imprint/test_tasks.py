@@ -56,6 +56,32 @@ def test_an_earlier_interaction_is_quoted_as_the_benchmark_quotes_it(name, quote
     assert task.quoted(task.query(text="kites"), "red") == quoted
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tag", "A, and B. {query}"),
+        ("rating", "A, and B. {query}"),
+        ("headline", "A, and B. {query}"),
+        ("title", "A, and B. Following the given patterns {query}"),
+        ("paraphrase", "A, and B are written by a person. Following the given patterns {query}"),
+    ],
+)
+def test_quoted_interactions_stand_where_the_benchmark_has_them(name, expected):
+    """LaMP's retrieval prompts."""
+    task = TASKS[name]
+    query = task.query(text="kites {and} strings")
+    assert task.with_quotes(query, ["A", "B"]) == expected.replace("{query}", query)
+    assert task.with_quotes(query, []) == query
+
+
+def test_a_citation_is_asked_for_with_the_authors_other_papers_after_the_title():
+    """LaMP-1 quotes inside the question; one in other words has them before it."""
+    task = TASKS["citation"]
+    query = task.query(title="Kites", first="Wind", second="Strings")
+    assert task.with_quotes(query, ['"Sails"']) == query.replace('"Kites",', '"Kites", and "Sails",')
+    assert task.with_quotes("Which one?", ['"Sails"']) == '"Sails". Which one?'
+
+
 def test_the_label_sets_have_the_sizes_of_the_benchmark_and_nothing_twice():
     """A label that is missing or doubled changes accuracy without a word."""
     sizes = {name: len(task.labels) for name, task in TASKS.items() if task.labels}

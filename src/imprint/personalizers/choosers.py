@@ -51,6 +51,8 @@ class ByWords:
 
     def choose(self, question: Question, earlier: Sequence[Interaction]) -> list[Interaction]:
         """The best matches, the best one last; of equal ones the latest. Frequencies are those of `earlier` alone."""
+        if asks_as_ever(question, earlier):
+            return list(earlier[-self._items :])
         asked = words_of(about(question))
         index = self._index(question.user_id, earlier)
         scores = index.get_scores(asked) if index is not None and asked else [0.0] * len(earlier)
@@ -80,13 +82,13 @@ class ByMeaning:
         """The nearest ones, the nearest last; of equal ones the latest."""
         import torch
 
+        if asks_as_ever(question, earlier):
+            return list(earlier[-self._items :])
         known = self._vectors.setdefault(question.user_id, {})
         new = [row for row in earlier if row.record_id not in known]
         known.update(
             zip((row.record_id for row in new), self._encoder.embed([self._read(row) for row in new]), strict=True)
         )
-        if not earlier:
-            return []
         with torch.no_grad():
             asked = self._encoder.queries([about(question)])[0]
         scores = torch.stack([known[row.record_id] for row in earlier]) @ asked
@@ -111,6 +113,12 @@ def best(earlier: Sequence[Interaction], scores: Sequence[float], items: int) ->
     """The `items` with the highest scores, the highest last; of equal ones the latest."""
     places = sorted(range(len(earlier)), key=lambda place: (float(scores[place]), place))
     return [earlier[place] for place in places[-items:]]
+
+
+def asks_as_ever(question: Question, earlier: Sequence[Interaction]) -> bool:
+    """Whether every earlier query was about the same: a match would then tell nothing but how long a response is."""
+    asked = about(question)
+    return all(about(row) == asked for row in earlier)
 
 
 def searched(row: Interaction) -> str:

@@ -131,12 +131,14 @@ def compared_methods(
         elif name == "pooled":
             yield plain
         elif name == "recent_history":
-            yield Prompted(name, plain, Latest(), settings.recent_history.budget_tokens)
+            recent = settings.recent_history
+            yield Prompted(name, plain, Latest(), recent.budget_tokens, recent.prompt)
         elif name == "retrieval":
-            yield Prompted(name, plain, retriever(model, settings.retrieval), settings.retrieval.budget_tokens)
+            how = settings.retrieval
+            yield Prompted(name, plain, retriever(model, how), how.budget_tokens, how.prompt)
         elif name == "memory+retrieval":
-            chooser = retriever(model, settings.retrieval)
-            yield Prompted(name, remembered("memory"), chooser, settings.retrieval.budget_tokens)
+            how = settings.retrieval
+            yield Prompted(name, remembered("memory"), retriever(model, how), how.budget_tokens, how.prompt)
         elif name in SHARED:
             yield taught(_conditioner(name, model, settings, seed, workspace), SharedRecord(**shared[name]))
         else:

@@ -13,7 +13,7 @@ from imprint.base.families import reader_of
 from imprint.base.load import BaseModelInUse, fingerprint_of_model
 from imprint.errors import BaseModelError
 from imprint.personalizers.settings import EncoderSettings
-from imprint.personalizers.texts import shares
+from imprint.personalizers.texts import filled
 from imprint.provenance import fingerprint
 from imprint.storage import at, fetch
 
@@ -71,20 +71,12 @@ class TextEncoder(nn.Module):
         return vectors
 
     def filled(self, template: str, query: str, response: str) -> str:
-        """`template` with both filled in, as much of each as the encoder reads.
+        """`template` with both filled in, as much of each as the encoder reads (`texts.filled`)."""
 
-        Where that is too long, the longer of the two gives way, at its end: a label or a title is never lost to the
-        text it was given for.
-        """
-        whole = template.format(query=query, response=response)
-        if len(self._tokens(whole, not self._own)) <= self._settings.max_tokens:
-            return whole
-        around = len(self._tokens(template.format(query="", response=""), not self._own))
-        told = {"{query}": query, "{response}": response}
-        texts = [self._tokens(text) if field in template else [] for field, text in told.items()]
-        room = shares(self._settings.max_tokens - around, [len(ids) for ids in texts])
-        kept = [self._tokenizer.decode(ids[:count]).rstrip("\ufffd") for ids, count in zip(texts, room, strict=True)]
-        return template.format(query=kept[0], response=kept[1])
+        def write(query: str, response: str) -> str:
+            return template.format(query=query, response=response)
+
+        return filled(self._tokenizer, write, query, response, self._settings.max_tokens, special=not self._own)
 
     def _tokens(self, text: str, special: bool = False) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]

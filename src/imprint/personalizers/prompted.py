@@ -17,17 +17,25 @@ from imprint.personalizers.past import Past
 from imprint.personalizers.prompts import Prompts
 from imprint.personalizers.protocol import Histories, Question, question_of
 from imprint.personalizers.remembered import Remembered
+from imprint.personalizers.settings import PromptForm
 from imprint.personalizers.unpersonalised import Unpersonalised
 
 
 class Prompted:
     """A model or users' memories, shown some earlier interactions before each query."""
 
-    def __init__(self, name: str, model: Unpersonalised | Remembered, chooser: Chooser, budget: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Unpersonalised | Remembered,
+        chooser: Chooser,
+        budget: int,
+        form: PromptForm = "turns",
+    ) -> None:
         """`budget` is in tokens of history."""
         self.name = name
         self._model, self._chooser = model, chooser
-        self._prompts = Prompts(model.base, budget)
+        self._prompts = Prompts(model.base, budget, form)
         self._past = Past(name)
 
     def fit(self, histories: Histories) -> None:
@@ -48,7 +56,7 @@ class Prompted:
 
     def prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
         """Chosen earlier interactions, then the query."""
-        return [self._prompts.prompt(question.query, self._shown(question)) for question in questions]
+        return [self._prompts.prompt(question, self._shown(question)) for question in questions]
 
     def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers]."""

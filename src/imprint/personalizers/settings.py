@@ -26,6 +26,10 @@ HistoryText = Annotated[str, AfterValidator(_known_fields)]
 """A text with `{query}` (what it is about, without its task's words), `{response}` or both in it."""
 
 
+PromptForm = Literal["turns", "quoted"]
+"""turns: in the form that the base was trained on. quoted: as LaMP's prompts for models that follow instructions."""
+
+
 class EncoderSettings(BaseModel):
     """How a text becomes one vector."""
 
@@ -49,7 +53,10 @@ class RecentHistorySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    budget_tokens: int = Field(default=64, ge=1, description="Tokens of history before a query; more keep their end.")
+    budget_tokens: int = Field(
+        default=64, ge=1, description="Tokens of history before a query, shared among the interactions shown."
+    )
+    prompt: PromptForm = Field(default="turns", description="More turns before the query, or quoted in its words.")
 
 
 class RetrievalSettings(BaseModel):
@@ -59,7 +66,10 @@ class RetrievalSettings(BaseModel):
 
     by: Literal["bm25", "dense"] = Field(default="bm25", description="Words in common, or nearness of vectors.")
     items: int = Field(default=4, ge=1, description="Interactions retrieved for a query, the best one last.")
-    budget_tokens: int = Field(default=64, ge=1, description="Tokens of history before a query; more keep their end.")
+    budget_tokens: int = Field(
+        default=64, ge=1, description="Tokens of history before a query, shared among the interactions shown."
+    )
+    prompt: PromptForm = Field(default="turns", description="More turns before the query, or quoted in its words.")
     encoder: EncoderSettings = Field(default=EncoderSettings(), description="What makes the vectors of by: dense.")
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import methods
 import pytest
-from toys import in_use, invented_rows, score_alone, tiny_model
+from toys import WORDS, in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import Interaction
 from imprint.base.load import BaseModelInUse
@@ -16,11 +16,12 @@ from imprint.memory.weights import remembering
 from imprint.personalizers.choosers import ByMeaning, ByWords, Latest, retriever
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.prompts import Prompts, room_for_history
+from imprint.personalizers.prompts import LEAST, Prompts, room_for_history
 from imprint.personalizers.protocol import Question, question_of
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.settings import EncoderSettings, RetrievalSettings
 from imprint.personalizers.unpersonalised import Unpersonalised
+from imprint.tasks import TASKS
 
 CONFIG = MemoryConfig(ranks=(8,), targets=("up", "down"), alpha_ratio=4.0, n_memories=1, learning_rate=1e-2, epochs=3)
 DENSE = RetrievalSettings(by="dense", items=2)
@@ -38,7 +39,11 @@ def by_meaning(base):
     return Prompted("retrieval", Unpersonalised("pooled", base, 2), retriever(base, DENSE), 30)
 
 
-@pytest.mark.parametrize("made", [recent, by_words, by_meaning])
+def quoted(base):
+    return Prompted("retrieval", Unpersonalised("pooled", base, 2), ByWords(3), 60, "quoted")
+
+
+@pytest.mark.parametrize("made", [recent, by_words, by_meaning, quoted])
 def test_no_breach(base, made):
     def make():
         return made(base)
@@ -49,7 +54,7 @@ def test_no_breach(base, made):
     assert methods.forgets(make)
 
 
-@pytest.mark.parametrize("made", [recent, by_words, by_meaning])
+@pytest.mark.parametrize("made", [recent, by_words, by_meaning, quoted])
 def test_history_changes_the_answer(llama, made):
     """Otherwise the test above would praise methods that show nothing."""
     method, rows = made(llama), methods.asked_rows()
@@ -72,20 +77,68 @@ def test_the_prompt_is_turns_in_the_bases_own_form(llama):
     assert example.input_ids == tuple(ids)
     assert example.input_ids[example.response_start :] == encoder.example(rows[2]).input_ids[-example.response_tokens :]
     assert not example.truncated
-    assert Prompts(llama, 200).prompt(rows[2].query, rows[:2]) == example.input_ids[: example.response_start]
+    assert Prompts(llama, 200).prompt(question_of(rows[2]), rows[:2]) == example.input_ids[: example.response_start]
 
 
-def test_a_history_beyond_its_budget_keeps_its_end_and_the_query_is_never_cut_for_it(llama):
-    rows = invented_rows("ann", 20)
-    whole = Prompts(llama, 10_000).history(rows[:-1])[0]
+def turn(base, row):
+    return base.encoder.example(row).input_ids[1:]
 
-    for budget in (1, 7, 40):
+
+def test_interactions_share_the_budget_and_the_query_is_never_cut_for_them(llama):
+    rows = [one("ann", place, WORDS[: 4 + place], WORDS[:9]) for place in range(9)]
+    whole = [turn(llama, row) for row in rows[:-1]]
+    for budget in (1, 7, 40, 70, 101, 140):
         example = Prompts(llama, budget).example(rows[-1], rows[:-1])
         plain = llama.encoder.example(rows[-1])
-        assert example.input_ids == (plain.input_ids[0], *whole[-budget:], *plain.input_ids[1:])
+        shown = example.input_ids[1 : len(example.input_ids) - len(plain.input_ids) + 1]
+        assert example.input_ids == (plain.input_ids[0], *shown, *plain.input_ids[1:])
+        assert len(shown) <= budget
         assert example.truncated
+        assert budget == 1 or shown.count(llama.encoder.tokenizer.eos_token_id) >= 2 * max(1, budget // LEAST)
     assert Prompts(llama, 9).example(rows[0], []) == llama.encoder.example(rows[0])
-    assert Prompts(llama, 3).history(rows[:1]) == (llama.encoder.example(rows[0]).input_ids[-3:], True)
+    everything = tuple(token for one in whole for token in one)
+    assert Prompts(llama, len(everything)).history(rows[:-1]) == (everything, False)
+
+
+def one(user, place, query, response, task="dialogue"):
+    return Interaction(user, f"r{place}", " ".join(query), " ".join(response), order=place, task=task)
+
+
+def test_a_long_turn_gives_way_and_a_short_one_beside_it_does_not(llama):
+    """Its query keeps its end and its response its beginning, the shorter of the two all of itself."""
+    long, short = one("ann", 0, WORDS * 2, WORDS[:12]), one("ann", 1, ["green", "tea"], ["stone"])
+    whole, beside = turn(llama, long), turn(llama, short)
+
+    ids, cut = Prompts(llama, 40).history([long, short])
+
+    assert cut
+    assert ids == (*whole[len(whole) + len(beside) - 40 :], *beside)
+
+
+def rated(place, text, score):
+    return Interaction("ann", f"r{place}", TASKS["rating"].query(text=text), score, order=place, task="rating")
+
+
+def test_quoted_interactions_stand_in_the_query_as_in_lamps_prompts(llama):
+    """Every label is kept, whatever becomes of the texts; the response that is scored is as it was."""
+    rows = [rated(0, "green tea", "5"), rated(1, "a river", "1"), rated(2, "music", "3")]
+    quoting = '5 is the score for "green tea", and 1 is the score for "a river". '
+    encoder = replace(llama.encoder, max_query_tokens=250)
+    prompts = Prompts(replace(llama, encoder=encoder), 100, "quoted")
+
+    example = prompts.example(rows[2], rows[:2])
+
+    expected = replace(encoder, max_query_tokens=999).example(replace(rows[2], query=quoting + rows[2].query))
+    assert example == replace(expected, truncated=False)
+    assert prompts.prompt(question_of(rows[2]), rows[:2]) == example.input_ids[: example.response_start]
+    assert prompts.example(rows[2], []) == encoder.example(rows[2])
+    long = [rated(0, " ".join(WORDS * 3), "4"), rated(1, " ".join(WORDS * 3), "2"), rows[1]]
+    short = Prompts(replace(llama, encoder=encoder), 110, "quoted").example(rows[2], long)
+    text = encoder.tokenizer.decode(short.input_ids)
+    assert short.truncated
+    for quote in ('4 is the score for "apple river', '2 is the score for "apple river', '1 is the score for "a river"'):
+        assert quote in text
+    assert len(short.input_ids) <= len(encoder.example(rows[2]).input_ids) + 110
 
 
 def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
@@ -122,6 +175,18 @@ def test_bm25_puts_the_best_match_last_and_rare_words_before_common_ones():
     assert len(chosen("green", 9)) == len(ROWS)
     assert ByWords(2).choose(Question("ann", "green"), []) == []
     assert ByWords(2).choose(Question("ann", "green"), ROWS[2:3]) == ROWS[2:3]
+
+
+@pytest.mark.parametrize("kind", ["words", "meaning"])
+def test_a_query_that_every_interaction_shares_finds_the_latest(llama, kind):
+    """BM25 would rank the responses by their lengths, and vectors by what no query asked for."""
+    chooser = ByWords(2) if kind == "words" else retriever(llama, DENSE)
+    query = TASKS["next_item"].query(text="movie")
+    rows = [one("ann", place, [query], WORDS[: 1 + place % 3], "next_item") for place in range(7)]
+
+    assert chooser.choose(question_of(rows[6]), rows[:6]) == rows[4:6]
+    other = replace(rows[0], query=TASKS["next_item"].query(text="book"))
+    assert other in ByWords(2).choose(Question("ann", other.query, 9, "next_item"), [*rows[1:], other, *rows[1:4]])
 
 
 def test_an_index_is_of_what_precedes_the_question_and_of_the_last_fit(llama):
