@@ -43,6 +43,7 @@ class PlugConditioner:
         self.base, self.past = base, Past("persona_plug")
         self._settings, self._seed = settings, seed
         encoder = text_encoder(base, settings.encoder)
+        self.reading = encoder.fingerprint
         self._embeddings = HistoryEmbeddings(encoder, settings.history_text, workspace)
         self._chooser = ByWords(settings.retrieved) if settings.retrieved else None
         self._prompts = Prompts(base, settings.retrieved_tokens)

@@ -27,7 +27,12 @@ OnStep = Callable[[int, int], None]
 
 
 class Teachable(Conditioner, Protocol):
-    """A conditioner that can be trained."""
+    """A conditioner that can be trained.
+
+    `reading` is the fingerprint of the frozen encoder that it reads histories with.
+    """
+
+    reading: str
 
     def prepare(self, histories: Histories, on_step: OnStep) -> dict[str, Any]:
         """A first stage of training, before any lesson; returns what must be kept beside the weights."""
@@ -80,7 +85,8 @@ def teach(
             f"{method}: nobody's interactions were given to train its shared weights on; "
             "next: raise partition.pilot_users, or give a corpus with background users."
         )
-    made_of = [method, settings, training, seed, conditioner.base.reading, fingerprint_of_rows(rows), TRAINING_VERSION]
+    read_by = [conditioner.base.reading, conditioner.reading]
+    made_of = [method, settings, training, seed, *read_by, fingerprint_of_rows(rows), TRAINING_VERSION]
     name = fingerprint(*made_of)
     directory = workspace / f"{method}-{name}"
     manifest = read_manifest(directory)

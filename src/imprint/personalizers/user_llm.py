@@ -106,7 +106,7 @@ class UserLLMConditioner:
         if settings.contextualise == "soft_prompt":
             require_room(base, settings.latents or settings.max_events + 1, "user_llm.latents")
         encoder = text_encoder(base, settings.encoder)
-        self._vector = encoder.width
+        self._vector, self.reading = encoder.width, encoder.fingerprint
         self._embeddings = HistoryEmbeddings(encoder, settings.history_text, workspace)
         self._vocabulary: EventVocabulary | None = None
         self._events: dict[str, Tensor] = {}

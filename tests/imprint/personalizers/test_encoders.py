@@ -15,25 +15,30 @@ from imprint.personalizers.embeddings import HistoryEmbeddings
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.persona_plug import PlugConditioner
 from imprint.personalizers.protocol import question_of
-from imprint.personalizers.settings import EncoderSettings, PlugSettings
+from imprint.personalizers.settings import EncoderSettings, PlugSettings, UserLLMSettings
+from imprint.personalizers.shared import teach
 from imprint.personalizers.soft import SOFT
 from imprint.personalizers.texts import shares
+from imprint.personalizers.user_llm import UserLLMConditioner
 from imprint.tasks import TASKS
 
 BOTH = "{query} {response}"
 
 
-@pytest.fixture(scope="session")
-def saved_encoder(tokenizer, tmp_path_factory):
+def save_encoder(folder, tokenizer, seed=0):
     """A BERT of random weights in Hugging Face's own layout."""
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("bert")
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def saved_encoder(tokenizer, tmp_path_factory):
+    return save_encoder(tmp_path_factory.mktemp("bert"), tokenizer)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
@@ -155,3 +160,23 @@ def test_vectors_are_made_anew_for_another_text_of_the_same_interactions(llama, 
 
     assert torch.equal(made[0], made[2])  # dialogue is known by what was said
     assert not torch.allclose(made[0], made[1], atol=1e-3)
+
+
+def test_weights_learned_from_one_encoder_are_not_taken_for_those_of_another_in_its_folder(llama, tokenizer, tmp_path):
+    """An encoder that is fetched again in a newer version has the same path."""
+    fit = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
+    teachers, folder = {"tom": invented_rows("tom", 4)}, tmp_path / "bert"
+    plugged = PlugSettings(encoder=EncoderSettings(path=str(folder)), augment=0, fit=fit)
+    attended = UserLLMSettings(encoder=plugged.encoder, width=16, layers=1, heads=2, pretrain=fit, fit=fit)
+
+    def names():
+        plug = PlugConditioner(llama, plugged, 1, tmp_path), "persona_plug", teachers, plugged
+        user_llm = UserLLMConditioner(llama, attended, 1, tmp_path), "user_llm", teachers, attended
+        return [teach(*one, fit, 1, tmp_path).fingerprint for one in (plug, user_llm)]
+
+    save_encoder(folder, tokenizer)
+    first, again = names(), names()
+    save_encoder(folder, tokenizer, seed=1)
+
+    assert again == first
+    assert not {*names()} & {*first}
