@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
-from imprint.base.settings import BaseSettings, FitSettings
+from imprint.base.settings import BaseSettings
 from imprint.data.shards import ByShard, users_in
 from imprint.errors import SettingsError
 from imprint.memory.budget import within_budget
@@ -23,7 +23,7 @@ from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.protocol import Histories, Personalizer
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.settings import CompareSettings
-from imprint.personalizers.shared import OnStep, SharedRecord, Teachable, taught, teach
+from imprint.personalizers.shared import OnStep, SharedRecord, Teachable, taught, teach, within
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.personalizers.user_llm import UserLLMConditioner
 from imprint.search.chosen import chosen_configs
@@ -51,7 +51,7 @@ def teach_methods(
     for name in (name for name in settings.methods if name in SHARED):
         mine: Any = getattr(settings, name)
         conditioner = _conditioner(name, base, settings, seed, workspace)
-        training = limited(mine.fit, settings.budget_tokens)
+        training = within(mine.fit, settings.budget_tokens)
         records[name] = teach(conditioner, name, histories, mine, training, seed, workspace, bar(name))
     return records
 
@@ -95,11 +95,6 @@ def train_memory_methods(
             stores[name] = train_memories(model, mine, *how).model_dump(mode="json")
         made[method] = {"stores": stores, "tokens": tokens}
     return made
-
-
-def limited(training: FitSettings, budget: int) -> FitSettings:
-    """The same training, ended after `budget` tokens at the latest."""
-    return training.model_copy(update={"max_tokens": min(budget, training.max_tokens or budget)})
 
 
 def compared_methods(

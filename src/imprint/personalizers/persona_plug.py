@@ -99,9 +99,9 @@ class PlugConditioner:
         tokens = self.plug([about(one) for one in asked], histories, owner, shown)
         return soft_tokens(self.base.model, tokens.flatten(0, 1))
 
-    def prepare(self, histories: Histories, on_step: OnStep) -> dict[str, Any]:
+    def prepare(self, histories: Histories, on_step: OnStep, budget: int | None = None) -> tuple[dict[str, Any], int]:
         """Nothing: Persona-Plug learns in one stage."""
-        return {}
+        return {}, 0
 
     def restore(self, prepared: dict[str, Any]) -> None:
         """Nothing: its shape follows from the settings."""

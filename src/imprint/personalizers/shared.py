@@ -34,8 +34,11 @@ class Teachable(Conditioner, Protocol):
 
     reading: str
 
-    def prepare(self, histories: Histories, on_step: OnStep) -> dict[str, Any]:
-        """A first stage of training, before any lesson; returns what must be kept beside the weights."""
+    def prepare(self, histories: Histories, on_step: OnStep, budget: int | None = None) -> tuple[dict[str, Any], int]:
+        """A first stage of training, before any lesson, within half of a budget.
+
+        Returns what must be kept beside the weights, and what the stage has spent.
+        """
         ...
 
     def restore(self, prepared: dict[str, Any]) -> None:
@@ -97,6 +100,11 @@ def teach(
     return SharedRecord(**{**done, **about})
 
 
+def within(training: FitSettings, budget: int) -> FitSettings:
+    """The same training, ended after `budget` tokens at the latest."""
+    return training.model_copy(update={"max_tokens": min(budget, training.max_tokens or budget)})
+
+
 def taught(conditioner: Teachable, record: SharedRecord) -> Conditioned:
     """The method that a record names, its weights in `conditioner`. `IncompatibleBaseError` on any other base."""
     from safetensors.torch import load_model
@@ -123,7 +131,9 @@ def _train(
 
     started = time.perf_counter()
     conditioner.keep(histories)
-    prepared = conditioner.prepare(histories, on_step)
+    prepared, spent = conditioner.prepare(histories, on_step, training.max_tokens)
+    if training.max_tokens is not None:
+        training = training.model_copy(update={"max_tokens": max(1, training.max_tokens - spent)})
     lessons = conditioner.lessons(histories)
     weights = [weight for weight in conditioner.module.parameters() if weight.requires_grad]
     fitted = fit(
@@ -138,7 +148,7 @@ def _train(
     manifest = {
         "base_fingerprint": conditioner.base.record.fingerprint,
         "lessons": len(lessons),
-        "training_tokens": fitted.tokens,
+        "training_tokens": spent + fitted.tokens,
         "steps": fitted.steps,
         "seconds": round(time.perf_counter() - started, 2),
         "final_loss": fitted.final_loss,

@@ -37,7 +37,7 @@ from imprint.personalizers.past import Past
 from imprint.personalizers.prompts import require_room
 from imprint.personalizers.protocol import Histories
 from imprint.personalizers.settings import UserLLMSettings
-from imprint.personalizers.shared import OnStep
+from imprint.personalizers.shared import OnStep, within
 from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
 from imprint.personalizers.user_encoder import UserEncoder
 from imprint.provenance import seed_for
@@ -146,8 +146,11 @@ class UserLLMConditioner:
         events = self._events_of(user_id)
         return events.numel() * events.element_size()
 
-    def prepare(self, histories: Histories, on_step: OnStep) -> dict[str, Any]:
-        """Values of the features, and stage 1: the user encoder learns to predict the next event."""
+    def prepare(self, histories: Histories, on_step: OnStep, budget: int | None = None) -> tuple[dict[str, Any], int]:
+        """Values of the features, and stage 1: the user encoder learns to predict the next event.
+
+        An event is charged as a token. The stage ends at half of the budget, so that the second is left as much.
+        """
         settings, values = self._settings, []
         if settings.features:
             values = EventVocabulary.of(all_rows(histories), settings.features, settings.table_size).values
@@ -156,12 +159,11 @@ class UserLLMConditioner:
         timelines = [self._events_of(user_id) for user_id in histories]
         stretches = [Timeline(events[at : at + most]) for events in timelines for at in range(0, len(events), most)]
         order = seed_for(self._seed, "user_llm", "next event")
-        fitted = fit(
-            encoder, encoder.parameters(), stretches, settings.pretrain, order, on_step, loss_of=self._next_event
-        )
+        training = settings.pretrain if budget is None else within(settings.pretrain, max(1, budget // 2))
+        fitted = fit(encoder, encoder.parameters(), stretches, training, order, on_step, loss_of=self._next_event)
         if settings.strategy == "projection":
             encoder.requires_grad_(False)
-        return {"values": values, "pretraining": {"events": fitted.tokens, "loss": fitted.final_loss}}
+        return {"values": values, "pretraining": {"events": fitted.tokens, "loss": fitted.final_loss}}, fitted.tokens
 
     def restore(self, prepared: dict[str, Any]) -> None:
         """Weights of the shape that these values give, untrained."""

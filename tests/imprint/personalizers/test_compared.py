@@ -1,11 +1,14 @@
 """The methods of a comparison: one budget, no reported user among the teachers, and each method by its name."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from toys import invented_rows
 
 from imprint.base.settings import FitSettings
-from imprint.personalizers.compared import limited, teach_methods
+from imprint.data.atomic import read_manifest
+from imprint.personalizers.compared import teach_methods
 from imprint.personalizers.settings import (
     CompareSettings,
     PlugSettings,
@@ -13,6 +16,7 @@ from imprint.personalizers.settings import (
     RetrievalSettings,
     UserLLMSettings,
 )
+from imprint.personalizers.shared import within
 
 FIT = FitSettings(learning_rate=1e-3, epochs=50, batch_rows=8)
 TEACHERS = {user: invented_rows(user, 8) for user in ("tom", "una")}
@@ -40,9 +44,24 @@ def test_shared_weights_are_trained_within_the_budget_to_a_step(llama, tmp_path)
     assert teach_methods(llama, TEACHERS, compare("base"), 1, tmp_path) == {}
 
 
+@pytest.mark.parametrize("epochs", [1, 50])
+def test_user_llms_first_stage_is_paid_from_the_same_budget(llama, tmp_path, epochs):
+    """Its events are charged as tokens, and it leaves the second stage at least half, but for a step."""
+    settings = compare("user_llm")
+    pretrain = FIT.model_copy(update={"epochs": epochs})
+    settings = settings.model_copy(update={"user_llm": settings.user_llm.model_copy(update={"pretrain": pretrain})})
+
+    record = teach_methods(llama, TEACHERS, settings, 1, tmp_path)["user_llm"]
+
+    manifest = read_manifest(Path(record.path))
+    events = manifest["prepared"]["pretraining"]["events"]
+    assert events == (16 if epochs == 1 else 304)  # two timelines of eight a step
+    assert 600 <= record.training_tokens < 600 + 8 * 50
+
+
 def test_a_budget_lowers_a_settings_own_bound_and_never_raises_it():
-    assert limited(FIT, 9).max_tokens == 9
-    assert limited(FIT.model_copy(update={"max_tokens": 5}), 9).max_tokens == 5
+    assert within(FIT, 9).max_tokens == 9
+    assert within(FIT.model_copy(update={"max_tokens": 5}), 9).max_tokens == 5
 
 
 def test_a_method_is_named_once_and_known():

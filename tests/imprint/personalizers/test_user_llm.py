@@ -158,7 +158,7 @@ def test_pretraining_learns_what_comes_next(llama, tmp_path):
         pretrain = FitSettings(learning_rate=1e-2, epochs=epochs, batch_rows=4)
         conditioner = user_llm(llama, tmp_path, features=EVENTS, pretrain=pretrain)
         conditioner.keep(rows)
-        return conditioner.prepare(rows, lambda *step: None)["pretraining"]["loss"]
+        return conditioner.prepare(rows, lambda *step: None)[0]["pretraining"]["loss"]
 
     assert loss(30) < 0.5 * loss(1)
 
