@@ -180,8 +180,8 @@ class CompareSettings(BaseModel):
     budget_tokens: int = Field(
         ge=1, description="Training tokens each method may spend, all users together, on top of the pooled model."
     )
-    taught_by: tuple[Literal["background", "pilot"], ...] = Field(
-        min_length=1, description="Whose training rows teach weights that all users share."
+    taught_by: tuple[Literal["background", "pilot", "reported"], ...] = Field(
+        min_length=1, description="Whose training rows, and no others, teach weights that all users share."
     )
     recent_history: RecentHistorySettings
     retrieval: RetrievalSettings

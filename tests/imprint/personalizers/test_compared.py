@@ -1,6 +1,7 @@
 """The methods of a comparison: one budget, no reported user among the teachers, and each method by its name."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from imprint.personalizers.settings import (
     UserLLMSettings,
 )
 from imprint.personalizers.shared import within
+from imprint.schema import ROLES
 
 FIT = FitSettings(learning_rate=1e-3, epochs=50, batch_rows=8)
 TEACHERS = {user: invented_rows(user, 8) for user in ("tom", "una")}
@@ -69,3 +71,11 @@ def test_a_method_is_named_once_and_known():
         compare("base", "base")
     with pytest.raises(ValidationError, match="methods"):
         compare("base", "persona-plug")
+
+
+def test_shared_weights_may_learn_from_whom_memories_learn_from():
+    """From the training rows of any role, and of no role that there is not."""
+    roles = CompareSettings.model_fields["taught_by"].annotation
+    assert set(get_args(get_args(roles)[0])) == set(ROLES)
+    with pytest.raises(ValidationError, match="taught_by"):
+        CompareSettings.model_validate({**compare("base").model_dump(), "taught_by": ["everybody"]})
