@@ -15,6 +15,7 @@ from repository import ROOT
 from imprint.corpora import CORPORA, CorpusSettings, open_corpus
 from imprint.data.partition import PartitionSettings, assign_roles
 from imprint.errors import NotEnoughDataError
+from imprint.personalizers.prompts import LEAST
 
 EXPERIMENTS = ("dialogue", "lamp", "medical", "movielens", "reviews")
 NEEDED = ("what for", "download", "command", "one override")
@@ -92,6 +93,20 @@ def test_an_experiment_keeps_what_it_does_not_name(name):
     base, own = parameters_of(None), parameters_of(name)
     assert own["search"] == base["search"]
     assert own["base"]["embedded"]["fit"]["learning_rate"] == base["base"]["embedded"]["fit"]["learning_rate"]
+
+
+@pytest.mark.parametrize("name", [None, *EXPERIMENTS])
+def test_a_prompt_has_room_for_what_is_put_into_it(name):
+    """Methods that show text are not to be starved beside methods that read vectors."""
+    compare = parameters_of(name)["compare"]
+    assert compare["retrieval"]["budget_tokens"] >= 2 * LEAST * compare["retrieval"]["items"]
+    assert compare["recent_history"]["budget_tokens"] >= 16 * LEAST
+
+
+def test_as_many_movies_are_shown_as_events_are_read():
+    """A turn of a movie is some 19 tokens long."""
+    compare = parameters_of("movielens")["compare"]
+    assert compare["recent_history"]["budget_tokens"] >= 19 * compare["user_llm"]["max_events"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
