@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def compile_command(
     from kedro_kfp.emit import compile_plan
     from kedro_kfp.parameters import read_params
 
-    project = _project(metadata, env, params, pipeline_name=pipeline, image=image)
+    project = _project(metadata, env, params, pipeline_name=pipeline, image=image, shell=os.environ)
     plan = project.plan()
     if dry_run:
         click.echo(plan.describe())
@@ -240,7 +241,7 @@ def katib(
     from kedro_kfp.katib import checked_experiment, write_experiment
     from kedro_kfp.parameters import read_params
 
-    project = _project(metadata, env, params, pipeline_name=pipeline, image=image)
+    project = _project(metadata, env, params, pipeline_name=pipeline, image=image, shell=os.environ)
     if dry_run:
         click.echo(checked_experiment(project, read_params(params), strict)[0], nl=False)
         return

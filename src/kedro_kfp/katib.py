@@ -27,7 +27,7 @@ from kedro_kfp.parameters import value_at
 from kedro_kfp.plan import Plan, Step
 from kedro_kfp.project import Project
 from kedro_kfp.schema import pod_of, schema_defects
-from kedro_kfp.settings import Katib, Searched
+from kedro_kfp.search_settings import Katib, Searched
 
 _TRIAL = "trial"  # Katib's own name of a trial, which keeps trials' outputs apart
 

@@ -58,8 +58,9 @@ def read_project(
     pipeline_name: str = "__default__",
     runtime_params: Mapping[str, Any] | None = None,
     image: str | None = None,
+    shell: Mapping[str, str] | None = None,
 ) -> Project:
-    """The project at `path`. An `image` stands over that of kubeflow.yml.
+    """The project at `path`. An `image` stands over that of kubeflow.yml; a `shell` has what that leaves to it.
 
     `SettingsError` where kubeflow.yml is missing or cannot be used, or there is no such pipeline.
     """
@@ -74,6 +75,7 @@ def read_project(
         written = _kubeflow_config(loader)
         if pipeline_name not in pipelines:
             raise SettingsError(f"there is no pipeline {pipeline_name!r}; allowed are {sorted(pipelines)}")
+        settings = read_settings({**written, "image": image} if image else written)
         return Project(
             path=path,
             runtime_params=dict(runtime_params or {}),
@@ -82,7 +84,7 @@ def read_project(
             pipeline=pipelines[pipeline_name],
             catalog=loader["catalog"],
             parameters=_parameters(loader),
-            settings=read_settings({**written, "image": image} if image else written),
+            settings=settings if shell is None else settings.with_shell(shell),
         )
 
 

@@ -8,9 +8,19 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kedro_kfp.errors import SettingsError
-from kedro_kfp.fields import AbsolutePath, Bytes, Image, Label, Settings, names_credential
+from kedro_kfp.fields import (
+    AbsolutePath,
+    Bytes,
+    Image,
+    Label,
+    Settings,
+    Variable,
+    holds_credential,
+    names_credential,
+)
 from kedro_kfp.names import RunName, ScheduleName
 from kedro_kfp.profiles import Profile, StepWishes
+from kedro_kfp.search_settings import Katib
 
 
 class Secret(Settings):
@@ -101,36 +111,6 @@ class Run(Settings):
     )
 
 
-class Objective(Settings):
-    """The number that a search makes small or large."""
-
-    name: str = Field(default="objective", pattern=r"^[A-Za-z][\w-]*$", description="Its name in Katib.")
-    dataset: str = Field(description="The dataset of the step that holds it, a nested dictionary.")
-    key: str = Field(description="Where in the dataset, dotted.")
-    goal: Literal["minimize", "maximize"] = Field(default="minimize", description="Which way is better.")
-
-
-class Searched(Settings):
-    """One parameter of a search. Its bounds or choices stand in the Kedro parameters, in one place."""
-
-    kind: Literal["double", "int", "choice"] = Field(description="A number between two bounds, or one of a list.")
-    source: str = Field(description="The Kedro parameter (dotted) with [least, greatest], or with the list of choices.")
-    logarithmic: bool = Field(default=False, description="Draw numbers evenly on a logarithmic scale.")
-
-
-class Katib(Settings):
-    """A search with Katib: TPE, one trial a pod."""
-
-    step: str = Field(description="The step that runs one trial; it must fan out over nothing.")
-    objective: Objective = Field(description="What is searched for.")
-    parameters: Mapping[str, Searched] = Field(min_length=1, description="Kedro parameters (dotted) that are searched.")
-    trials: int = Field(gt=0, description="Trials altogether.")
-    parallel: int = Field(default=1, gt=0, description="Trials at a time; with more, TPE learns less from each.")
-    failures: int = Field(default=0, ge=0, description="Failed trials that the search survives.")
-    startup: int = Field(default=5, gt=0, description="First trials, drawn at random.")
-    seed: int = Field(default=0, ge=0, description="Of TPE.")
-
-
 class KubeflowSettings(Settings):
     """All of kubeflow.yml."""
 
@@ -157,6 +137,9 @@ class KubeflowSettings(Settings):
     secrets: tuple[Secret, ...] = Field(default=(), description="Secrets of every step, as variables.")
     secret_files: tuple[SecretFiles, ...] = Field(default=(), description="Secrets of every step, as files.")
     environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
+    environment_from_shell: tuple[Variable, ...] = Field(
+        default=(), description="Names of further variables; compiling writes the values that its own shell has."
+    )
     labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of every pod.")
     katib: Katib | None = Field(default=None, description="A search with Katib, for `kedro kubeflow katib`.")
     run: Run = Field(default=Run(), description="Runs.")
@@ -166,12 +149,12 @@ class KubeflowSettings(Settings):
     def _check(self) -> KubeflowSettings:
         if "default" not in self.profiles:
             raise ValueError("profiles: 'default' is missing; every other profile stands on it. Next: add it")
-        for name in self.environment:
-            if names_credential(name):
-                raise ValueError(
-                    f"environment.{name} looks like a credential, and its value would be in the compiled file. "
-                    "Allowed are plain values. Next: put it into a Kubernetes secret and name it under `secrets`"
-                )
+        for name in (*self.environment, *self.environment_from_shell):
+            if names_credential(name) or holds_credential(self.environment.get(name, "")):
+                where = "environment" if name in self.environment else "environment_from_shell"
+                raise ValueError(_looks_like_a_credential(f"{where}.{name}"))
+        if twice := sorted(self.environment.keys() & set(self.environment_from_shell)):
+            raise ValueError(f"environment, environment_from_shell: {twice} are named in both. Next: choose one")
         folders: tuple[Volume | Scratch | SecretFiles, ...] = (*self.volumes, *self.scratch, *self.secret_files)
         mounted = [one.mount_path for one in folders]
         if twice := sorted({path for path in mounted if mounted.count(path) > 1}):
@@ -193,9 +176,32 @@ class KubeflowSettings(Settings):
         """Whether steps are told the run's id."""
         return self.run.run_id_parameter is not None
 
+    def with_shell(self, shell: Mapping[str, str]) -> KubeflowSettings:
+        """These settings with the values that `environment_from_shell` leaves to the shell.
+
+        `SettingsError` where one is not set, or has the form of a credential; the message never holds a value.
+        """
+        if missing := [name for name in self.environment_from_shell if name not in shell]:
+            raise SettingsError(
+                f"environment_from_shell: {missing} are not set in this shell. Next: export them, or take them out of "
+                "kubeflow.yml."
+            )
+        taken = {name: shell[name] for name in self.environment_from_shell}
+        for name, value in taken.items():
+            if holds_credential(value):
+                raise SettingsError(_looks_like_a_credential(f"environment_from_shell.{name}"))
+        return self.model_copy(update={"environment": {**self.environment, **taken}})
+
     def profile_named(self, name: str) -> Profile:
         """A profile with what it leaves to `profiles.default` filled in."""
         return self.profiles["default"].with_changes(self.profiles[name])
+
+
+def _looks_like_a_credential(field: str) -> str:
+    return (
+        f"{field} looks like a credential, and its value would be in the compiled file. "
+        "Allowed are plain values. Next: put it into a Kubernetes secret and name it under `secrets`"
+    )
 
 
 def read_settings(written: Mapping[str, Any]) -> KubeflowSettings:

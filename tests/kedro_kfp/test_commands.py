@@ -77,6 +77,21 @@ def test_parameters_may_come_from_a_file(project):
     assert inputs["env"]["defaultValue"] == "cluster"
 
 
+def test_variables_of_the_shell_reach_pods_where_they_are_named_and_only_compiling_asks_for_them(project):
+    file = project / "conf/cluster/kubeflow.yml"
+    file.write_text(file.read_text() + "environment_from_shell: [KEDRO_CONFIG_PLACE]\n")
+    compile_it = ("kubeflow", "compile", "--env", "cluster", "-o", "made.yaml")
+    missing = kedro(project, *compile_it)
+    assert missing.returncode == 1
+    assert "['KEDRO_CONFIG_PLACE'] are not set" in missing.stderr
+    assert kedro(project, *compile_it, KEDRO_CONFIG_PLACE="moon", KEDRO_CONFIG_OTHER="mars").returncode == 0
+    text = (project / "made.yaml").read_text()
+    assert "mars" not in text
+    for _, container, _ in read_compiled(project / "made.yaml").containers():
+        assert {"name": "KEDRO_CONFIG_PLACE", "value": "moon"} in container["env"]
+    assert kedro(project, "kubeflow", "run-once", "made.yaml", "--env", "cluster", "--dry-run").returncode == 0
+
+
 @pytest.fixture
 def kubeflow(project):
     """A running server, which the project's kubeflow.yml names."""

@@ -106,6 +106,11 @@ def test_a_pinned_image_is_taken(image):
         ({"environment": {"AWS_SECRET_ACCESS_KEY": "abc"}}, "environment.AWS_SECRET_ACCESS_KEY looks like"),
         ({"environment": {"AWS_ACCESS_KEY_ID": "abc"}}, "environment.AWS_ACCESS_KEY_ID looks like"),
         ({"environment": {"KFP_TOKEN": "abc"}}, "Next: put it into a Kubernetes secret"),
+        ({"environment": {"PGPASSWORD": "abc"}}, "environment.PGPASSWORD looks like"),
+        ({"environment": {"DATABASE": "postgres://me:moonshine@db/x"}}, "environment.DATABASE looks like"),
+        ({"environment_from_shell": ["KFP_TOKEN"]}, "environment_from_shell.KFP_TOKEN looks like"),
+        ({"environment_from_shell": ["NOT A NAME"]}, "environment_from_shell.0"),
+        ({"environment_from_shell": ["A"], "environment": {"A": "b"}}, "['A'] are named in both"),
         ({"katib": {"step": "s", "trials": 1, "objective": {"dataset": "d", "key": "k"}}}, "katib.parameters: Field"),
         ({"name": "Not A Name"}, "name: String should match"),
     ],
@@ -119,6 +124,29 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(changed, says):
 def test_a_variable_that_only_sounds_like_a_credential_is_taken():
     plain = {"TOKENIZERS_PARALLELISM": "false", "KEYBOARD": "de", "AWS_REGION": "x"}
     assert read_settings(toy_settings(environment=plain)).environment == plain
+
+
+CREDENTIALS = [
+    "s3://me:moonshine@bucket/x", "-----BEGIN RSA PRIVATE KEY-----\nmoonshine", "AKIA" + "MOONSHINE1234567",
+    "eyJtb29u.c2hpbmU.x", "hf_" + "moonshine" * 3, "ghp_" + "moonshine" * 3, "AccountName=me;AccountKey=moonshine",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", CREDENTIALS)
+def test_what_has_the_form_of_a_credential_is_not_taken_from_the_shell_and_never_shown(value):
+    settings = read_settings(toy_settings(environment_from_shell=["PLACE"]))
+    with pytest.raises(SettingsError, match=r"environment_from_shell\.PLACE looks like a credential") as caught:
+        settings.with_shell({"PLACE": value})
+    assert "moonshine" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("value", ["s3://bucket/prefix", "https://proxy.example:3128", "a=b,c:d", "", "sk-learn"])
+def test_plain_values_are_taken_from_the_shell_and_nothing_that_is_not_named(value):
+    settings = read_settings(toy_settings(environment_from_shell=["PLACE"]))
+    taken = settings.with_shell({"PLACE": value, "HOME": "/root", "KFP_TOKEN": "x"})
+    assert taken.environment == {"KEDRO_DISABLE_TELEMETRY": "1", "PLACE": value}
+    with pytest.raises(SettingsError, match=r"\['PLACE'\] are not set in this shell"):
+        settings.with_shell({})
 
 
 def test_all_defects_of_the_file_come_at_once():
