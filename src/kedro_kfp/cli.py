@@ -65,6 +65,21 @@ def _arguments(env: str | None, params: str | None) -> dict[str, str]:
     return {**given, "env": env} if env else given
 
 
+@kubeflow.command()
+@click.option("--env", "-e", default="cluster", show_default=True, help="The environment that runs on Kubeflow.")
+@click.option("--with-github-actions", is_flag=True, help="Also a workflow that compiles and validates.")
+@click.pass_obj
+def init(metadata: ProjectMetadata, env: str, with_github_actions: bool) -> None:
+    """Write a commented kubeflow.yml for this project; files that are there stay."""
+    from kedro.framework.project import settings
+
+    from kedro_kfp.start import write_first_files
+
+    project, package = metadata.project_path, metadata.package_name
+    for file in write_first_files(project, settings.CONF_SOURCE, package, env, with_github_actions):
+        click.echo(f"{file.relative_to(project)} is written. Next: read it, and change what is yours.")
+
+
 @kubeflow.command("compile")
 @_env
 @_pipeline
