@@ -2,10 +2,11 @@
 
 A task is one shard. It takes a place in the loop from its first pod to its last, waits between attempts included, as
 Argo counts it, and tasks take places in their order. Every failure is one that Argo tries again: a command that fails,
-a pod that is killed or evicted. A pod that is deleted together with its machine is not, and is not played here. What a
-task meets (start-up times, failures, a slow machine) is drawn from the seed and its own number alone. So a change of
-one setting leaves every other draw as it was: more places never make a loop longer, and more failures never make it
-shorter.
+a pod that is killed or evicted. A pod that is deleted together with its machine is not, and is not played here.
+
+What a task meets (start-up times, failures, a slow machine) is drawn from the seed and its own number alone. So a
+change of one setting leaves every other draw as it was: more places never make a loop longer, and more failures never
+make it shorter.
 """
 
 from __future__ import annotations
