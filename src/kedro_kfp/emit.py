@@ -103,6 +103,8 @@ def _step_component(plan: Plan, step: Step, settings: KubeflowSettings) -> Calla
         flags = [*plan.flags(step), "--env", given["env"], "--params", given["params"]]
         if settings.run.run_id_parameter:
             flags += ["--set", settings.run.run_id_parameter, given[_RUN]]
+        if settings.run.outcome_folder:
+            flags += ["--outcome", settings.run.outcome_folder, given[_RUN]]
         if step.loop:
             flags += ["--item", step.loop.settings.parameter, given["item"]]
         if step.lists:

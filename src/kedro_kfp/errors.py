@@ -7,6 +7,7 @@
     ├── CompiledFileError    a compiled file that Kubeflow would not take
     ├── ParametersError      --params is no JSON object
     ├── StepError            a step's own command line cannot be carried out
+    ├── WorkError            a node, or a hook of the run, failed
     ├── HandOverError        the nodes ran, and a result could not be given to Kubeflow
     └── RunError             a run that failed, or that nobody could start
 
@@ -58,6 +59,14 @@ class ParametersError(KedroKfpError, ValueError):
 
 class StepError(KedroKfpError):
     """A step's command line that cannot be carried out, however often it is tried."""
+
+
+class WorkError(KedroKfpError):
+    """What a node raised, or a hook before the first or after the last one; another attempt may succeed."""
+
+    def __init__(self, where: str, why: str, node: str | None = None) -> None:
+        self.node = node
+        super().__init__(f"{where}: {why}")
 
 
 class HandOverError(KedroKfpError):

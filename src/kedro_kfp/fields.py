@@ -8,26 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_SECRET_NAME = re.compile(
-    r"(?i)password|passwd|passphrase|"
-    r"(^|_)(secrets?|token|credentials?|(access|account)_key(_id)?|api_?key|private_?key|auth)(_|$)"
-)
-_SECRET_VALUE = re.compile(
-    r"://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\beyJ[\w-]+\.[\w-]+\.|"
-    r"\b(gh[pousr]_|hf_|glpat-|xox[abp]-|sk-)[\w-]{16,}|"
-    r"(?i:(password|passwd|secret|token|(access|account|api)_?key)\s*[=:]\s*\S)"
-)
 _PINNED = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})")
-
-
-def names_credential(variable: str) -> bool:
-    """Whether an environment variable's name says that its value is a credential."""
-    return bool(_SECRET_NAME.search(variable))
-
-
-def holds_credential(value: str) -> bool:
-    """Whether a value has the form of a credential: a URL or text with a password, a private key, a known token."""
-    return bool(_SECRET_VALUE.search(value))
 
 
 def is_pinned(image: str) -> bool:

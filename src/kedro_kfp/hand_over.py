@@ -45,11 +45,14 @@ def write_metrics(shown: Mapping[str, Mapping[str, float]], executor_input: str 
     """Numbers as the metadata of Metrics artifacts, in the file that Kubeflow's launcher reads afterwards."""
     if executor_input is None:
         raise HandOverError("metrics need --executor-input, which tells where Kubeflow wants them")
-    outputs = json.loads(executor_input)["outputs"]
-    artifacts = {
-        name: {"artifacts": [{**outputs["artifacts"][name]["artifacts"][0], "metadata": dict(values)}]}
-        for name, values in shown.items()
-    }
+    try:
+        outputs = json.loads(executor_input)["outputs"]
+        artifacts = {
+            name: {"artifacts": [{**outputs["artifacts"][name]["artifacts"][0], "metadata": dict(values)}]}
+            for name, values in shown.items()
+        }
+    except (ValueError, LookupError, TypeError) as error:
+        raise HandOverError(f"--executor-input has no place for {sorted(shown)} ({error!r})") from error
     _write(Path(outputs["outputFile"]), json.dumps({"artifacts": artifacts}))
 
 
@@ -77,8 +80,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise HandOverError(f"{path} could not be written ({type(error).__name__}: {error})") from error
 
 
 def _short(value: Any) -> str:

@@ -7,28 +7,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kedro_kfp import last_words
 
-def write_outcome(folder: str, run: str, status: Any) -> str:
-    """Write RUN.json, whole or not at all, and return its place. Keys: run, state, error, finished (UTC)."""
-    import fsspec
+# Kubeflow's metadata store has words of its own. It goes on saying RUNNING where a task was killed.
+_STATES = {"COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "RUNNING": "UNFINISHED"}
 
-    error = status.get("error") or {}
+
+def write_outcome(folder: str, run: str, status: Mapping[str, Any]) -> str:
+    """Write RUN.json, whole or not at all, and return its place. Keys: run, state, error, failures, finished (UTC).
+
+    The state is SUCCEEDED, FAILED, UNFINISHED where a task was killed or stopped, or another word of Kubeflow's.
+    `failures` are the last words of tasks (step, item, node, exit code, error); those without a code and an error were
+    at work. `error` is that of the first, or else what Kubeflow says.
+    """
+    said = str(status.get("state") or "UNKNOWN")
+    state = _STATES.get(said, said)
+    failures = [] if state == "SUCCEEDED" else last_words.gather(folder, run)
+    first = next((words["error"] for words in failures if words["error"]), None)
     record = {
         "run": run,
-        "state": status.get("state", "UNKNOWN"),
-        "error": error.get("message"),
+        "state": state,
+        "error": first or (status.get("error") or {}).get("message"),
+        "failures": failures,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     place = f"{folder.rstrip('/')}/{run}.json"
-    files, path = fsspec.core.url_to_fs(place)
-    files.makedirs(posixpath.dirname(path), exist_ok=True)
-    with files.transaction, files.open(path, "wb") as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
+    last_words.write_json(place, record)
+    last_words.clear(folder, run)
     return place
 
 

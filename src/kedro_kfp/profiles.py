@@ -100,7 +100,7 @@ class Profile(Settings):
         default=False,
         description="Let Kubeflow skip the step when its inputs are those of an earlier run; only for steps whose "
         "outputs lie under content-addressed paths, because a skipped step writes nothing, and only without "
-        "`run.run_id_parameter`, because no two runs have one id.",
+        "`run.run_id_parameter` and `run.outcome_folder`, because no two runs have one id.",
     )
 
     def with_changes(self, other: Profile) -> Profile:

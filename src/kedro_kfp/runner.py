@@ -1,4 +1,4 @@
-"""Kedro's sequential runner, which knows at any time the node at work."""
+"""Kedro's sequential runner, which knows at any time how far it got: no node, a node at work, or all done."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from pluggy import PluginManager
 
 
 class StepRunner(SequentialRunner):
-    """Runs nodes one after another; `at_work` is the node that loads, computes or saves, or did so last."""
+    """Runs nodes one after another, and knows how far it got once it is registered with the session's hooks."""
 
+    begun = False
+    """Whether the project is loaded, and its hooks are told that the run begins."""
+    entered = False
+    """Whether these hooks are done."""
     at_work: Node | None = None
+    """The node that loads, computes or saves."""
+    finished = False
+    """Whether all nodes are done."""
 
     def run(
         self,
@@ -24,10 +31,16 @@ class StepRunner(SequentialRunner):
         run_id: str | None = None,
         only_missing_outputs: bool = False,
     ) -> dict[str, Any]:
-        """As Kedro's runner, listening to the run's own hooks."""
-        if hook_manager is not None:
-            hook_manager.register(self)
-        return super().run(pipeline, catalog, hook_manager, run_id, only_missing_outputs)
+        """As Kedro's runner."""
+        self.entered = True
+        outputs = super().run(pipeline, catalog, hook_manager, run_id, only_missing_outputs)
+        self.at_work, self.finished = None, True
+        return outputs
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        """Kedro's hook, before those of the project."""
+        self.begun = True
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:

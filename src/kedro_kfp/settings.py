@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from kedro_kfp.credentials import holds_credential, is_secret_name
 from kedro_kfp.errors import SettingsError
 from kedro_kfp.fields import (
     AbsolutePath,
@@ -15,8 +16,6 @@ from kedro_kfp.fields import (
     Label,
     Settings,
     Variable,
-    holds_credential,
-    names_credential,
 )
 from kedro_kfp.names import RunName, ScheduleName
 from kedro_kfp.profiles import Profile, StepWishes
@@ -104,7 +103,8 @@ class Run(Settings):
     ttl_seconds: int | None = Field(default=None, gt=0, description="A finished run's objects are removed after this.")
     deadline_seconds: int | None = Field(default=None, gt=0, description="A run that takes longer is ended.")
     outcome_folder: str | None = Field(
-        default=None, description="Folder or URL; an exit handler writes each run's outcome there, failures included."
+        default=None,
+        description="Folder or URL; an exit handler writes there how each run ended, and what failed.",
     )
     run_id_parameter: str | None = Field(
         default=None, description="The Kedro parameter (dotted) in which steps find the run's id, for paths."
@@ -150,7 +150,7 @@ class KubeflowSettings(Settings):
         if "default" not in self.profiles:
             raise ValueError("profiles: 'default' is missing; every other profile stands on it. Next: add it")
         for name in (*self.environment, *self.environment_from_shell):
-            if names_credential(name) or holds_credential(self.environment.get(name, "")):
+            if is_secret_name(name) or holds_credential(self.environment.get(name, "")):
                 where = "environment" if name in self.environment else "environment_from_shell"
                 raise ValueError(_looks_like_a_credential(f"{where}.{name}"))
         if twice := sorted(self.environment.keys() & set(self.environment_from_shell)):
@@ -167,14 +167,14 @@ class KubeflowSettings(Settings):
         if cached and self.tells_run:
             raise ValueError(
                 f"{cached[0]}.cache: Kubeflow skips a step whose inputs are those of an earlier run, and the id of "
-                "each run is an input. Next: leave cache off, or run.run_id_parameter"
+                "each run is an input. Next: leave cache off, or both run.run_id_parameter and run.outcome_folder"
             )
         return self
 
     @property
     def tells_run(self) -> bool:
         """Whether steps are told the run's id."""
-        return self.run.run_id_parameter is not None
+        return self.run.run_id_parameter is not None or self.run.outcome_folder is not None
 
     def with_shell(self, shell: Mapping[str, str]) -> KubeflowSettings:
         """These settings with the values that `environment_from_shell` leaves to the shell.

@@ -2,25 +2,32 @@
 
 `python -m kedro_kfp.step --step NAME --pipeline NAME --nodes A,B --env ENV --params JSON [--item KEY TEXT] …`
 
-Exit codes: 0 done; 1 a node failed, and another attempt may succeed; 2 the command cannot be carried out as it is
-written (arguments, JSON, environment, pipeline, node, catalog), so that no attempt will; 3 the nodes ran, and a result
-could not be handed to Kubeflow. The last lines of the log say which step, item and node failed, and why.
+Exit codes: 0 done; 1 a node or a hook of the run failed, and another attempt may succeed; 2 the command cannot be
+carried out as it is written (arguments, JSON, environment, pipeline, node, catalog, the project's own code), so that no
+attempt will; 3 the nodes ran, and a result could not be handed to Kubeflow. The first line of the log is the command,
+for another try at home; the last one says which step, item and node failed, and why.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro_kfp.errors import HandOverError, StepError
+from kedro_kfp.credentials import redacted
+from kedro_kfp.errors import HandOverError, StepError, WorkError
+from kedro_kfp.last_words import Task
 from kedro_kfp.parameters import merge_at, parse_object
 
 if TYPE_CHECKING:
     from kedro.framework.session import KedroSession
+
+    from kedro_kfp.runner import StepRunner
 
 DONE, NODE_FAILED, CANNOT_RUN, NOT_HANDED_OVER = 0, 1, 2, 3
 
@@ -29,38 +36,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the step that the command line describes; the exit code."""
     given = _parser().parse_args(arguments)
     where = f"step {given.step!r}" + (f", {given.item[0]} {given.item[1]!r}" if given.item else "")
+    print(f"{where} begins: {_command(given)}", flush=True)
+    _leave(given)
+    code, node, end = _run(given)
+    said = redacted(" ".join(f"{where}{end}".split()))  # one line, whatever an error's message looks like
+    if code == DONE:
+        _leave(given, done=True)
+        print(said)
+        return DONE
+    _leave(given, code, node, said)
+    sys.stdout.flush()
+    print(said, file=sys.stderr, flush=True)
+    return code
+
+
+def _run(given: argparse.Namespace) -> tuple[int, str | None, str]:
+    """The exit code, the node that failed, and how the step ended, to be said after its name."""
     try:
-        return _run(given, where)
+        session = _session(given)
+        with session:
+            with _loading(given):
+                _check_names(given)
+            _work(session, given)
+            _hand_over(session, given)
     except StepError as error:
-        return _last_words(CANNOT_RUN, f"{where} cannot run: {error}")
+        return CANNOT_RUN, None, f" cannot run: {error}"
+    except WorkError as error:
+        return NODE_FAILED, error.node, str(error)
     except HandOverError as error:
-        return _last_words(NOT_HANDED_OVER, f"{where} ran, and could not hand over its results: {error}")
+        return NOT_HANDED_OVER, None, f" ran, and could not hand over its results: {error}"
+    return DONE, None, f" is done: {', '.join(given.nodes)}"
 
 
-def _run(given: argparse.Namespace, where: str) -> int:
+def _work(session: KedroSession, given: argparse.Namespace) -> None:
     from kedro_kfp.runner import StepRunner
 
-    session = _session(given)
     runner = StepRunner()
-    with session:
-        _check_names(session, given)
-        try:
-            session.run(pipeline_names=[given.pipeline], node_names=given.nodes, runner=runner)
-        except Exception as error:  # whatever a node raises ends the step, with the node's name
-            sys.excepthook(type(error), error, error.__traceback__)
-            why = f"{type(error).__name__}: {error}"
-            if runner.at_work is None:
-                raise StepError(f"no node was reached: {why}") from error
-            return _last_words(NODE_FAILED, f"{where}, node {runner.at_work.name!r} failed: {why}")
-        _hand_over(session, given)
-    print(f"{where} is done: {', '.join(given.nodes)}")
-    return DONE
+    session._hook_manager.register(runner)  # Kedro passes it on to a runner only after the run's first hooks
+    try:
+        session.run(pipeline_names=[given.pipeline], node_names=given.nodes, runner=runner)
+    except (Exception, SystemExit) as error:  # whatever a node raises ends the step, with the node's name
+        _show(error)
+        raise _failure(runner, f"{type(error).__name__}: {error}") from error
+
+
+def _failure(runner: StepRunner, why: str) -> StepError | WorkError:
+    if runner.at_work is not None:
+        return WorkError(f", node {runner.at_work.name!r} failed", why, runner.at_work.name)
+    if runner.finished:
+        return WorkError(" failed after its last node", why)
+    if runner.begun and not runner.entered:
+        return WorkError(" failed before its first node", why)
+    return StepError(f"no node was reached: {why}")
 
 
 def _session(given: argparse.Namespace) -> KedroSession:
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
     params = parse_object(given.params, "--params", StepError)
     for key, text in [*given.set, *([given.item] if given.item else [])]:
         merge_at(params, key, text, StepError)
@@ -68,11 +98,57 @@ def _session(given: argparse.Namespace) -> KedroSession:
         merge_at(params, key, _json("--set-json", key, text), StepError)
     for key, choices, number in given.pick:
         merge_at(params, key, _picked(key, choices, number), StepError)
-    try:
+    with _loading(given):
+        from kedro.framework.session import KedroSession
+        from kedro.framework.startup import bootstrap_project
+
         bootstrap_project(given.project)
-        return KedroSession.create(given.project, env=given.env, runtime_params=params)
-    except (RuntimeError, ValueError) as error:
-        raise StepError(f"the Kedro project in {given.project} does not load: {error}") from error
+        session = KedroSession.create(given.project, env=given.env, runtime_params=params)
+    return session
+
+
+@contextmanager
+def _loading(given: argparse.Namespace) -> Iterator[None]:
+    """Whatever the project's own settings and registry raise is a project that does not load."""
+    try:
+        yield
+    except StepError:
+        raise
+    except (Exception, SystemExit) as error:
+        _show(error)
+        why = f"{type(error).__name__}: {error}"
+        raise StepError(f"the Kedro project in {given.project} does not load: {why}") from error
+
+
+def _show(error: BaseException) -> None:
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _leave(given: argparse.Namespace, *failure: Any, done: bool = False) -> None:
+    """What is left for the run's outcome; a help, and so no reason to fail."""
+    if not given.outcome:
+        return
+    folder, run = given.outcome
+    task = Task(folder, run, given.step, given.item[1] if given.item else None)
+    try:
+        if done:
+            task.take_back()
+        else:
+            task.leave(*failure)
+    except Exception as error:  # each store's client has its own errors
+        why = f"{type(error).__name__}: {error}"
+        print(f"nothing can be left for the run's outcome at {task.place} ({why})", file=sys.stderr, flush=True)
+
+
+def _command(given: argparse.Namespace) -> str:
+    """The command for another try elsewhere: without what is handed to Kubeflow, and without secrets."""
+    flags = ["--step", given.step, "--pipeline", given.pipeline, "--nodes", ",".join(given.nodes), "--env", given.env]
+    flags += ["--params", given.params]
+    for flag in ("set", "set_json", "pick"):
+        flags += [part for values in getattr(given, flag) for part in (f"--{flag.replace('_', '-')}", *values)]
+    if given.item:
+        flags += ["--item", *given.item]
+    return "python -m kedro_kfp.step " + shlex.join(map(redacted, flags))
 
 
 def _json(flag: str, key: str, text: str) -> Any:
@@ -89,7 +165,7 @@ def _picked(key: str, text: str, number: str) -> Any:
     return choices[int(number)]
 
 
-def _check_names(session: KedroSession, given: argparse.Namespace) -> None:
+def _check_names(given: argparse.Namespace) -> None:
     from kedro.framework.project import pipelines, settings
 
     known_environments = sorted(folder.name for folder in Path(given.project, settings.CONF_SOURCE).glob("*/"))
@@ -110,26 +186,36 @@ def _hand_over(session: KedroSession, given: argparse.Namespace) -> None:
 
     if not (given.list or given.text or given.metrics or given.objective):
         return
-    catalog = session.load_context().catalog
+    with _reading("the catalog"):
+        catalog = session.load_context().catalog
+
+    def load(dataset: str) -> Any:
+        with _reading(f"dataset {dataset!r}"):
+            found = catalog.load(dataset)
+        return found
+
     if given.list:
         dataset, path = given.list
-        hand_over.write_list(catalog.load(dataset), dataset, Path(path))
+        hand_over.write_list(load(dataset), dataset, Path(path))
     for dataset, path in given.text:
-        hand_over.write_text(catalog.load(dataset), dataset, Path(path))
+        hand_over.write_text(load(dataset), dataset, Path(path))
     shown = {
-        artifact: hand_over.numbers(catalog.load(dataset), dataset, keep.split(","))
+        artifact: hand_over.numbers(load(dataset), dataset, keep.split(","))
         for dataset, artifact, keep in given.metrics
     }
     if shown:
         hand_over.write_metrics(shown, given.executor_input)
     for name, dataset, key in given.objective:
-        print(hand_over.objective_line(name, catalog.load(dataset), dataset, key))
+        print(hand_over.objective_line(name, load(dataset), dataset, key))
 
 
-def _last_words(code: int, message: str) -> int:
-    sys.stdout.flush()
-    print(message, file=sys.stderr, flush=True)
-    return code
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each store's client has its own errors
+        _show(error)
+        raise HandOverError(f"{what} does not load: {type(error).__name__}: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--env", required=True, help="the Kedro environment")
     parser.add_argument("--params", default="{}", help="parameters over the environment's, as a JSON object")
     parser.add_argument("--item", nargs=2, metavar=("KEY", "TEXT"), help="the parameter with this task's item")
+    parser.add_argument("--outcome", nargs=2, metavar=("FOLDER", "RUN"), help="where the run's outcome is going to be")
     parser.add_argument("--list", nargs=2, metavar=("DATASET", "PATH"), help="a list to hand over for a fan-out")
     for flag, names, purpose in (
         ("--set", ("KEY", "TEXT"), "one more parameter (dotted), a text"),

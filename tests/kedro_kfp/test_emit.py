@@ -89,6 +89,7 @@ def test_a_step_is_told_its_nodes_environment_parameters_item_and_list(documents
         "--step square --pipeline spine --nodes square",
         "--env {{$.inputs.parameters['env']}} --params {{$.inputs.parameters['params']}}",
         "--set run_id {{$.inputs.parameters['run']}}",
+        "--outcome data/outcomes {{$.inputs.parameters['run']}}",
         "--item shard {{$.inputs.parameters['item']}}",
     ):
         assert part in flags
@@ -237,6 +238,7 @@ def test_the_exit_handler_runs_whatever_happened_and_a_run_has_its_limits(docume
     assert set(plain["root"]["dag"]["tasks"]) == {"write", "for-loop-1", "total", "page"}
     assert "--set" not in plain["deploymentSpec"]["executors"]["exec-write"]["container"]["args"]
     assert "pipeline_job" not in str(plain), "nobody asks for the run's id"
+    assert "--outcome" not in str(plain)
 
 
 def test_parameters_are_json_text_and_the_environment_can_be_chosen_for_a_run(tmp_path):

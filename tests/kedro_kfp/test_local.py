@@ -52,10 +52,19 @@ def test_a_shard_that_keeps_failing_fails_the_run_by_name_and_one_that_fails_onc
     assert len((project / "attempts/s1.attempts").read_text()) == 3, "two retries, as kubeflow.yml says"
     assert sorted(file.name for file in (project / "data/squares").iterdir()) == ["s0.json", "s2.json"]
     assert not (project / "data/metrics.json").exists(), "what waits for the loop does not run"
-    assert outcome(project)["state"] == "FAILED"
+    record = outcome(project)
+    assert record["state"] == "FAILED"
+    (failure,) = record["failures"]
+    assert {**failure, "error": None} == {
+        "step": "square", "item": "s1", "node": "square_numbers", "code": 1, "error": None
+    }  # fmt: skip
+    assert record["error"] == failure["error"]
+    assert failure["error"].endswith("failed: ValueError: shard s1 is cursed")
+    (project / "data/outcomes").rename(project / "first")
 
     again = local(project, compiled, fault={**fault, "times": 4})
     assert again.returncode == 0, "the shard fails once more, and is tried again: " + again.stdout + again.stderr
+    assert (outcome(project)["state"], outcome(project)["failures"]) == ("SUCCEEDED", [])
     attempts = {file.name: len(file.read_text()) for file in (project / "attempts").iterdir()}
     assert attempts == {"s0.attempts": 2, "s1.attempts": 5, "s2.attempts": 2}, "no other task is tried again"
     assert json.loads((project / "data/metrics.json").read_text())["total"] == 506

@@ -1,11 +1,18 @@
 """The command that a pod runs, on the toy project."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
+from repository import ROOT
 from toy_kedro import run_in
 
+from kedro_kfp.last_words import gather
 from kedro_kfp.step import main
 
 
@@ -88,6 +95,102 @@ def test_pages_and_numbers_are_handed_over_as_the_launcher_wants_them(project, s
     assert "loss=166" in run.stdout.splitlines()
 
 
+HOOKS = """
+from kedro.framework.hooks import hook_impl
+class Hooks:
+    @hook_impl
+    def {when}(self):
+        raise OSError("the bucket\\nis away: s3://me:se/cret@bucket/x")
+HOOKS = (Hooks(),)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "broken", "code", "says"),
+    [
+        ("nodes.py", "def (", 2, " cannot run: the Kedro project in {project} does not load: SyntaxError:"),
+        (
+            "pipeline_registry.py",
+            "import lost",
+            2,
+            " cannot run: the Kedro project in {project} does not load: ModuleN",
+        ),
+        ("settings.py", "import lost", 2, " cannot run: the Kedro project in {project} does not load: "),
+        (
+            "settings.py",
+            HOOKS.format(when="before_pipeline_run"),
+            1,
+            " failed before its first node: OSError: the bucket ",
+        ),
+        (
+            "settings.py",
+            HOOKS.format(when="after_pipeline_run"),
+            1,
+            " failed after its last node: OSError: the bucket is",
+        ),
+        ("settings.py", HOOKS.format(when="after_catalog_created"), 2, " cannot run: no node was reached: OSError:"),
+    ],
+)
+def test_what_fails_outside_a_node_names_step_and_item_in_its_last_line(project, file, broken, code, says):
+    place = project / "toy" / file
+    place.write_text(f"{place.read_text()}\n{broken}\n")
+    run = run_in(project, "-m", "kedro_kfp.step", *described(["--item", "shard", "s1"]))
+    assert run.returncode == code, run.stderr
+    assert last_line(run).startswith("step 'toy-step', shard 's1'" + says.format(project=project))
+    assert "se/cret" not in last_line(run)
+    assert "Traceback" in run.stderr
+
+
+def test_the_first_line_is_the_command_for_another_try_without_what_it_hands_over_and_without_secrets(step, tmp_path):
+    params = {"rows": 5, "text": "it's s3://me:se/cret@bucket/x", "api_key": "s3cret"}
+    run = step(
+        "--set", "run_id", "r1", "--item", "shard", "s1", "--list", "shard_names", str(tmp_path / "x"), params=params
+    )
+    first = run.stdout.splitlines()[0]
+    assert first.startswith("step 'toy-step', shard 's1' begins: python -m kedro_kfp.step --step toy-step --pipeline")
+    parts = shlex.split(first.partition(" begins: ")[2])
+    assert parts[-5:] == ["run_id", "r1", "--item", "shard", "s1"]
+    told = json.loads(parts[parts.index("--params") + 1])
+    assert told == {"rows": 5, "text": "it's s3://***@bucket/x", "api_key": "***"}
+    assert "--list" not in parts
+
+
+def test_a_task_leaves_word_of_its_failure_or_its_end_and_none_once_it_is_done(project, step):
+    folder = project / "outcomes"
+    flags = ["--outcome", str(folder), "run-1", "--item", "shard", "s1"]
+    assert step(*flags, nodes="square_numbers", env="moon").returncode == 2
+    (words,) = gather(str(folder), "run-1")
+    assert (words["step"], words["item"], words["node"], words["code"]) == ("toy-step", "s1", None, 2)
+    assert "'moon'" in words["error"]
+    assert step(*flags, nodes="total").returncode == 1
+    (words,) = gather(str(folder), "run-1")
+    assert (words["node"], words["code"]) == ("total", 1)
+    assert step(*flags).returncode == 0
+    assert gather(str(folder), "run-1") == []
+
+
+def test_a_task_that_is_killed_leaves_word_that_it_was_at_work(project):
+    slow = {"fault": {"shard": None, "times": 0, "folder": str(project / "attempts"), "seconds": 600}}
+    assert run_in(project, "-m", "kedro_kfp.step", *described([])).returncode == 0
+    flags = described(["--outcome", "outcomes", "run-1"], nodes="square_numbers", params=slow)
+    known = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.Popen([sys.executable, "-m", "kedro_kfp.step", *flags], cwd=project, env=known)
+    while not (project / "attempts").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (words,) = gather(str(project / "outcomes"), "run-1")
+    assert words == {"step": "toy-step", "item": None, "node": None, "code": None, "error": None}
+
+
+def test_an_outcome_that_cannot_be_written_fails_no_step(project, step):
+    (project / "file").write_text("in the way")
+    run = step("--outcome", str(project / "file"), "run-1")
+    assert run.returncode == 0
+    assert run.stderr.count("nothing can be left for the run's outcome at") == 2
+
+
 def test_a_dataset_that_does_not_load_is_its_node_s_failure(project, step):
     run = step(nodes="total")
     assert run.returncode == 1
@@ -126,6 +229,9 @@ def test_a_command_that_no_attempt_can_carry_out_has_a_code_of_its_own(project, 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
+        (["--text", "report", "x"], "dataset 'report' does not load: DatasetError: "),
+        (["--list", "shard_names", "pyproject.toml/x"], "pyproject.toml/x could not be written ("),
+        (["--metrics", "metrics", "m", "total", "--executor-input", "{}"], "--executor-input has no place for ['m']"),
         (["--list", "shards", "x"], "'shards' must be a list of texts, and is dict"),
         (["--text", "shard_names", "x"], "'shard_names' must be text to be shown, and is list"),
         (["--metrics", "shard_names", "m", "*"], "'shard_names' must be a dictionary of numbers"),
