@@ -76,7 +76,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 ["metrics", "comparison"],
                 name="summarise_comparison",
-                tags=["group.compare", "res.small"],
+                tags=["group.summary", "res.small"],
             ),
         ]
     )

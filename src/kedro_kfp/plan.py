@@ -5,7 +5,7 @@ A plan is plain data and knows no kfp. Everything that cannot work across pods i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -58,10 +58,19 @@ class Plan:
         return "\n".join(_line(step) for step in self.steps)
 
 
-def make_plan(name: str, pipeline: Pipeline, facts: Mapping[str, DatasetFacts], settings: KubeflowSettings) -> Plan:
-    """The plan of one registered pipeline. `PlanError` with every reason why there is none."""
+def make_plan(
+    name: str,
+    pipeline: Pipeline,
+    facts: Mapping[str, DatasetFacts],
+    settings: KubeflowSettings,
+    elsewhere: Set[str] = frozenset(),
+) -> Plan:
+    """The plan of one registered pipeline. `PlanError` with every reason why there is none.
+
+    `elsewhere` are the steps of the project's other pipelines: kubeflow.yml is one for all.
+    """
     groups, found = group_nodes(pipeline, settings.group_by)
-    draft = refusals.Draft(pipeline, groups, facts, settings)
+    draft = refusals.Draft(pipeline, groups, facts, settings, elsewhere)
     found += refusals.all_refusals(draft)
     lists = {over: source for group in groups.values() for over, source in draft.lists_of(group)}
     sources = {step: {lists[over] for over in draft.loops(step) & lists.keys()} for step in groups}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_kfp.datasets import read_facts
 from kedro_kfp.errors import SettingsError
+from kedro_kfp.group import group_nodes
 from kedro_kfp.parameters import merge_at
 from kedro_kfp.plan import Plan, make_plan
 from kedro_kfp.settings import KubeflowSettings, read_settings
@@ -32,11 +33,14 @@ class Project:
     catalog: Mapping[str, Any]
     parameters: Mapping[str, Any]
     settings: KubeflowSettings
+    steps: Set[str] = frozenset()
+    """Of all registered pipelines, by kubeflow.yml's `group_by`."""
 
     def plan(self) -> Plan:
         """The pipeline's steps. `PlanError` where it cannot run in pods."""
         stored = (name for name in self.pipeline.datasets() if name != "parameters" and not name.startswith("params:"))
-        return make_plan(self.pipeline_name, self.pipeline, read_facts(stored, self.catalog), self.settings)
+        facts = read_facts(stored, self.catalog)
+        return make_plan(self.pipeline_name, self.pipeline, facts, self.settings, self.steps)
 
     def catalog_of_run(self, run: str) -> Mapping[str, Any]:
         """The catalog's configuration as steps of that run read it. `SettingsError` where runs have no id."""
@@ -85,6 +89,7 @@ def read_project(
             catalog=loader["catalog"],
             parameters=_parameters(loader),
             settings=settings if shell is None else settings.with_shell(shell),
+            steps={step for known in pipelines.values() for step in group_nodes(known, settings.group_by)[0]},
         )
 
 

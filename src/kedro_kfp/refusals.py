@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -25,6 +25,8 @@ class Draft:
     groups: Mapping[str, list[Node]]
     facts: Mapping[str, DatasetFacts]
     settings: KubeflowSettings
+    elsewhere: Set[str] = frozenset()
+    """Steps of the project's other pipelines, of which kubeflow.yml may speak too."""
 
     @cached_property
     def step_of(self) -> dict[str, str]:
@@ -178,8 +180,9 @@ def _shared_outputs(draft: Draft) -> Iterator[str]:
 def _profiles(draft: Draft) -> Iterator[str]:
     known = sorted(draft.settings.profiles)
     for name, wishes in draft.settings.steps.items():
-        if name not in draft.groups:
-            yield f"steps.{name}: there is no such step; allowed are {sorted(draft.groups)}. Next: correct the name."
+        if name not in draft.groups.keys() | draft.elsewhere:
+            allowed = sorted(draft.groups.keys() | draft.elsewhere)
+            yield f"steps.{name}: no pipeline has such a step; allowed are {allowed}. Next: correct the name."
         if wishes.profile is not None and wishes.profile not in known:
             yield f"steps.{name}.profile: {wishes.profile!r} is unknown; allowed are {known}. Next: add the profile."
     for profile in sorted(named_by_tags(draft.pipeline.nodes, RESOURCES) - set(known)):

@@ -1,5 +1,6 @@
 """The cluster environment: the pipeline that runs at home, planned and compiled for Kubeflow, and Katib's search."""
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -9,6 +10,7 @@ from repository import ROOT
 from imprint.search.settings import SpaceSettings, TrialSettings
 from kedro_kfp.emit import compile_plan
 from kedro_kfp.katib import write_experiment
+from kedro_kfp.profiles import StepWishes
 from kedro_kfp.project import read_project
 from kedro_kfp.validate import validate
 
@@ -29,6 +31,17 @@ def test_the_shipped_cluster_environment_plans_the_whole_pipeline(project, steps
     assert {name for step in steps.values() for name in step.nodes} == {node.name for node in project.pipeline.nodes}
     assert steps.keys() >= {"prepare", "base", "search", "search-own", "inject", "evaluate", "report"}
     assert {step.name for step in steps.values() if step.profile.accelerator} >= {"search", "inject", "evaluate"}
+
+
+@pytest.mark.parametrize("name", ["__default__", "compare", "trial"])
+def test_every_pipeline_that_is_meant_for_a_cluster_plans_and_may_have_wishes_of_its_own(project, name):
+    read = read_project(ROOT, "cluster", name)
+    wished = read.settings.model_copy(update={"steps": {"compare": StepWishes(memory="128Gi")}})
+    steps = {step.name: step for step in replace(read, settings=wished).plan().steps}
+    if name == "compare":
+        assert steps["compare"].profile.memory == "128Gi"
+        assert steps["compare"].profile.accelerator
+        assert not steps["summary"].profile.accelerator, "no card waits for a table"
 
 
 def test_the_work_on_users_is_one_task_a_shard_and_everything_else_is_one_task(steps):
