@@ -25,6 +25,8 @@ class Kubeflow:
                 path = url.path.removeprefix("/apis/v2beta1")
                 served.asked.append((self.command, path, parse_qs(url.query), body, dict(self.headers)))
                 code, answer = served.refuse or (200, served.answer(self.command, path, parse_qs(url.query), body))
+                if isinstance(answer.get("state"), int):  # a state that is a number is a refusal
+                    code, answer = answer["state"], {"message": "refused"}
                 data = json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")

@@ -14,20 +14,23 @@ from kedro_kfp.errors import KedroKfpError
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
+    from kedro_kfp.compiled import Compiled
     from kedro_kfp.project import Project
 
 DEFAULT_FILE = Path("kubeflow/pipeline.yaml")
 
 
 class _Refusing(click.Group):
-    """A group whose commands end with the message of what was refused, and exit code 1."""
+    """A group whose commands end with the message of what was refused, and its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except KedroKfpError as error:
-            raise click.ClickException(str(error)) from error
+            refused = click.ClickException(str(error))
+            refused.exit_code = error.exit_code
+            raise refused from error
 
 
 @click.group(name="kedro-kfp")
@@ -41,7 +44,9 @@ def kubeflow() -> None:
 
 
 _env = click.option("--env", "-e", help="Kedro environment: of kubeflow.yml, and that steps run in.")
-_params = click.option("--params", help="Parameters over the environment's: a JSON object, or a file with one.")
+_params = click.option(
+    "--params", help="Parameters over the compiled file's and the environment's: a JSON object, or a file with one."
+)
 _dry = click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")
 _strict = click.option("--strict", is_flag=True, help="A check whose package is not installed is an error.")
 _file = click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
@@ -57,11 +62,13 @@ def _project(metadata: ProjectMetadata, env: str | None, params: str | None = No
     return read_project(metadata.project_path, env, runtime_params=read_params(params), **rest)
 
 
-def _arguments(env: str | None, params: str | None) -> dict[str, str]:
-    """The compiled pipeline's inputs where the command line says them."""
-    from kedro_kfp.parameters import read_params
+def _arguments(compiled: Compiled, env: str | None, params: str | None) -> dict[str, str]:
+    """The compiled pipeline's inputs where the command line says them: parameters lie over those of the file."""
+    from kedro_kfp.parameters import laid_over, read_params
 
-    given = {"params": json.dumps(read_params(params), sort_keys=True)} if params is not None else {}
+    given = {}
+    if params is not None:
+        given["params"] = json.dumps(laid_over(compiled.params(), read_params(params)), sort_keys=True)
     return {**given, "env": env} if env else given
 
 
@@ -132,9 +139,10 @@ def validate(file: Path, strict: bool) -> None:
 @click.pass_obj
 def local(metadata: ProjectMetadata, file: Path, env: str | None, params: str | None) -> None:
     """Run a compiled file on this machine, every step a process of its own, without Docker."""
+    from kedro_kfp.compiled import read_compiled
     from kedro_kfp.local import run_locally
 
-    run_locally(file, metadata.project_path, _arguments(env, params))
+    run_locally(file, metadata.project_path, _arguments(read_compiled(file), env, params))
     click.echo(f"{file} ran to its end")
 
 
@@ -162,7 +170,9 @@ def upload(metadata: ProjectMetadata, file: Path, env: str | None, version: str 
 @_env
 @_params
 @_name
-@click.option("--wait", is_flag=True, help="Wait for the end; the exit code is 1 unless the run succeeds.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end; exit code 1 unless the run succeeds, 3 where it goes on unseen."
+)
 @click.option("--timeout", type=float, default=86400, show_default=True, help="Seconds to wait.")
 @_dry
 @click.pass_obj
@@ -183,7 +193,8 @@ def run_once(
     from kedro_kfp.names import run_name
 
     settings, compiled = _project(metadata, env, params).settings, read_compiled(file)
-    shown, arguments = run_name(name or settings.run.name, compiled.name, env or compiled.env), _arguments(env, params)
+    shown = run_name(name or settings.run.name, compiled.name, env or compiled.env)
+    arguments = _arguments(compiled, env, params)
     if dry_run:
         _show(run=shown, experiment=settings.run.experiment, inputs=arguments, host=settings.client.host)
         return
@@ -225,7 +236,7 @@ def schedule(
 
     settings, compiled, times = _project(metadata, env, params).settings, read_compiled(file), six_fields(cron)
     shown = schedule_name(name or settings.run.schedule_name, compiled.name, env or compiled.env)
-    arguments = _arguments(env, params)
+    arguments = _arguments(compiled, env, params)
     if dry_run:
         _show(schedule=shown, cron=times, experiment=settings.run.experiment, inputs=arguments)
         return

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from kedro_kfp.compiled import Compiled
-from kedro_kfp.errors import RunError, SettingsError
+from kedro_kfp.errors import LostSightError, RunError, SettingsError, UnansweredError
 from kedro_kfp.extra import kfp_module
 from kedro_kfp.settings import Client, KubeflowSettings
 
 _ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _PAGE = 100
+_TOO_MANY, _SERVER_ERRORS = 429, 500
+_PATIENCE = 600.0  # an API server that is moved or replaced is back by then
 
 
 class Cluster:
@@ -62,20 +64,30 @@ class Cluster:
             )
             return str(run.run_id)
 
-    def wait(self, run: str, timeout_seconds: float, poll_seconds: float = 10) -> str:
-        """The state in which the run ended. `RunError` when it has not ended in time.
+    def wait(
+        self, run: str, timeout_seconds: float, poll_seconds: float = 10, patience_seconds: float = _PATIENCE
+    ) -> str:
+        """The state in which the run ended.
 
-        kfp's own waiting never returns from a run that somebody cancels.
+        `LostSightError` when it has not ended in time, or when nobody has answered for `patience_seconds`. kfp's own
+        waiting never returns from a run that somebody cancels.
         """
-        deadline = time.monotonic() + timeout_seconds
+        answered = time.monotonic()
+        deadline, state = answered + timeout_seconds, "PENDING"
         while True:
-            with _answered(self._settings.client):
-                state = str(self._client.get_run(run).state or "PENDING")
+            try:
+                with _answered(self._settings.client):
+                    state = str(self._client.get_run(run).state or "PENDING")
+                answered = time.monotonic()
+            except RunError as error:
+                patient = isinstance(error, UnansweredError) and time.monotonic() - answered < patience_seconds
+                if not patient:
+                    raise LostSightError(f"run {run} goes on, and was last {state}: {error}") from error
             if state.upper() in _ENDED:
                 return state.upper()
             if time.monotonic() > deadline:
-                raise RunError(
-                    f"run {run} is still {state} after {timeout_seconds:g} s. Next: wait again, or look at the pages."
+                raise LostSightError(
+                    f"run {run} is still {state} after {timeout_seconds:g} s, and goes on. Next: look at the pages."
                 )
             time.sleep(poll_seconds)
 
@@ -195,6 +207,10 @@ def _answered(client: Client) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise RunError(f"{where} answered {error.status} {error.reason}: {error.body}") from error
+        later = error.status == _TOO_MANY or (error.status or 0) >= _SERVER_ERRORS
+        kind = UnansweredError if later else RunError
+        raise kind(f"{where} answered {error.status} {error.reason}: {error.body}") from error
     except (HTTPError, OSError) as error:
-        raise RunError(f"{where} does not answer: {error}. Next: check client.host, or forward its port.") from error
+        raise UnansweredError(
+            f"{where} does not answer: {error}. Next: check client.host, or forward its port."
+        ) from error

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kedro_kfp.errors import CompiledFileError
+from kedro_kfp.errors import CompiledFileError, ParametersError
+from kedro_kfp.parameters import parse_object
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Compiled:
     def env(self) -> str:
         """The Kedro environment that its steps run in, where a run names no other."""
         return str(self.spec["root"]["inputDefinitions"]["parameters"]["env"]["defaultValue"])
+
+    def params(self) -> dict[str, Any]:
+        """The parameters that the file was compiled with. `CompiledFileError` where they are no JSON object."""
+        inputs = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        try:
+            return parse_object(inputs.get("params", {}).get("defaultValue", "{}"), "params", ParametersError)
+        except ParametersError as error:
+            raise CompiledFileError(str(self.file), [f"its own parameters cannot be read: {error}"]) from error
 
     def containers(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Each executor's name, its container, and what Kubernetes is told of it."""

@@ -10,6 +10,8 @@
     ├── WorkError            a node, or a hook of the run, failed
     ├── HandOverError        the nodes ran, and a result could not be given to Kubeflow
     └── RunError             a run that failed, or that nobody could start
+        ├── UnansweredError  a request that may be answered later
+        └── LostSightError   a run that goes on unseen
 
 Messages name the field, node or dataset, the value, what is allowed, and the next step.
 """
@@ -19,6 +21,9 @@ from collections.abc import Sequence
 
 class KedroKfpError(Exception):
     """Root of the tree: `except KedroKfpError` catches refusals, and no programming error."""
+
+    exit_code = 1
+    """Of the command that ends with it."""
 
 
 class SettingsError(KedroKfpError, ValueError):
@@ -75,3 +80,13 @@ class HandOverError(KedroKfpError):
 
 class RunError(KedroKfpError):
     """A run that failed, or a request that the cluster refused."""
+
+
+class UnansweredError(RunError):
+    """A request that the network or the API lost, and that may be answered a while later."""
+
+
+class LostSightError(RunError):
+    """A run that goes on, and that nobody watches any more."""
+
+    exit_code = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def merge_at(params: dict[str, Any], key: str, value: Any, error: type[KedroKfpE
         if not isinstance(params, dict):
             raise error(f"parameter {key!r}: {part!r} holds {params!r}, which is no object, in --params")
     params[last] = value
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What `above` says, and for the rest what `below` says; objects key by key, anything else whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(under, Mapping)
+        merged[key] = laid_over(under, value) if both else value
+    return merged
 
 
 def value_at(params: Any, key: str) -> Any:

@@ -14,7 +14,7 @@ from toy_kedro import kedro, run_in
 
 from kedro_kfp.cluster import Cluster, client_arguments, content_version, six_fields
 from kedro_kfp.compiled import read_compiled
-from kedro_kfp.errors import RunError, SettingsError
+from kedro_kfp.errors import LostSightError, RunError, SettingsError
 from kedro_kfp.settings import Client, read_settings
 
 
@@ -90,6 +90,18 @@ def test_variables_of_the_shell_reach_pods_where_they_are_named_and_only_compili
     for _, container, _ in read_compiled(project / "made.yaml").containers():
         assert {"name": "KEDRO_CONFIG_PLACE", "value": "moon"} in container["env"]
     assert kedro(project, "kubeflow", "run-once", "made.yaml", "--env", "cluster", "--dry-run").returncode == 0
+
+
+def test_parameters_of_a_run_lie_over_those_of_the_file(project, kubeflow):
+    """What the file was compiled with stays, unless the run says otherwise."""
+    own = {"rows": 7, "fault": {"shard": "s1", "times": 1}, "space": {"rows": [1, 2]}}
+    made = kedro(project, "kubeflow", "compile", "--env", "cluster", "--params", json.dumps(own), "-o", "made.yaml")
+    assert made.returncode == 0, made.stderr
+    run = command(project, "run-once", "made.yaml", "--params", '{"fault": {"times": 2}, "space": {"rows": [3]}}')
+    assert run.returncode == 0, run.stderr
+    ((_, body, _),) = kubeflow.posted("/runs")
+    sent = json.loads(json.loads(body)["runtime_config"]["parameters"]["params"])
+    assert sent == {"rows": 7, "fault": {"shard": "s1", "times": 2}, "space": {"rows": [3]}}
 
 
 @pytest.fixture
@@ -186,8 +198,33 @@ def test_waiting_ends_with_a_run_that_somebody_cancels_and_after_its_time(cluste
     kubeflow.states = ["PENDING", "RUNNING", "CANCELED"]
     assert cluster.wait("r1", timeout_seconds=60, poll_seconds=0) == "CANCELED"
     kubeflow.states = ["RUNNING"]
-    with pytest.raises(RunError, match="still RUNNING after 0 s"):
+    with pytest.raises(LostSightError, match="run r1 is still RUNNING after 0 s, and goes on"):
         cluster.wait("r1", timeout_seconds=0, poll_seconds=0)
+
+
+def test_a_poll_that_fails_between_two_ends_no_waiting(cluster, kubeflow):
+    kubeflow.states = ["RUNNING", 503, 502, "RUNNING", "SUCCEEDED"]
+    assert cluster.wait("r1", timeout_seconds=60, poll_seconds=0) == "SUCCEEDED"
+    assert kubeflow.states == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize(("states", "patience"), [([503], 0), ([401], 300), ([404, "SUCCEEDED"], 300)])
+def test_who_cannot_ask_any_more_is_told_that_the_run_goes_on(cluster, kubeflow, states, patience):
+    """After a while of failing polls; and at once where the answer is that nobody may ask, which stays so."""
+    kubeflow.states = states
+    with pytest.raises(LostSightError, match=r"run r1 goes on, and was last PENDING: .*answered \d+") as caught:
+        cluster.wait("r1", timeout_seconds=60, poll_seconds=0, patience_seconds=patience)
+    assert caught.value.exit_code == 3
+
+
+def test_an_api_that_is_gone_is_waited_for_and_the_command_s_exit_code_says_that_the_run_goes_on(
+    project, compiled, kubeflow
+):
+    kubeflow.states = [401]
+    run = command(project, "run-once", str(compiled), "--wait")
+    assert run.returncode == 3
+    assert "run r1 goes on" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_listings_give_id_name_and_state(cluster, kubeflow, compiled):
