@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("kubeflow/pipeline.yaml")
 
 
+class _Refused(click.ClickException):
+    def __init__(self, error: KedroKfpError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc] (click reads it from the instance)
+
+
 class _Refusing(click.Group):
     """A group whose commands end with the message of what was refused, and its exit code."""
 
@@ -28,9 +34,7 @@ class _Refusing(click.Group):
         try:
             return super().invoke(ctx)
         except KedroKfpError as error:
-            refused = click.ClickException(str(error))
-            refused.exit_code = error.exit_code
-            raise refused from error
+            raise _Refused(error) from error
 
 
 @click.group(name="kedro-kfp")
@@ -171,7 +175,7 @@ def upload(metadata: ProjectMetadata, file: Path, env: str | None, version: str 
 @_params
 @_name
 @click.option(
-    "--wait", is_flag=True, help="Wait for the end; exit code 1 unless the run succeeds, 3 where it goes on unseen."
+    "--wait", is_flag=True, help="Wait for the end: 0 if the run succeeds, else 1, and 3 where it goes on unseen."
 )
 @click.option("--timeout", type=float, default=86400, show_default=True, help="Seconds to wait.")
 @_dry

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 _NAME = re.compile(
     r"(?i)password|passwd|passphrase|"
@@ -23,9 +25,13 @@ def is_secret_name(name: str) -> bool:
     return bool(_NAME.search(name))
 
 
-def has_password(text: str) -> bool:
-    """Whether a URL in the text carries a user and a password."""
-    return bool(_IN_URL.search(text))
+def passwords(tree: Any, where: str = "") -> Iterator[str]:
+    """Dotted places in a tree of dictionaries and lists, at which a URL carries a user and a password."""
+    if isinstance(tree, str) and _IN_URL.search(tree):
+        yield where
+    elif isinstance(tree, Mapping | list | tuple):
+        for key, one in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from passwords(one, f"{where}.{key}" if where else str(key))
 
 
 def holds_credential(value: str) -> bool:

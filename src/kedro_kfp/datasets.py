@@ -12,6 +12,8 @@ from typing import Any
 from kedro.io import CachedDataset, CatalogConfigResolver, DataCatalog, MemoryDataset, SharedMemoryDataset
 from kedro.io.core import get_protocol_and_path, parse_dataset_definition
 
+from kedro_kfp.credentials import passwords
+
 METADATA_KEY = "kedro-kfp"
 _PATH_KEYS = ("filepath", "filename", "path")  # those that Kedro itself reads as places
 
@@ -25,6 +27,7 @@ class DatasetFacts:
     local_paths: tuple[str, ...] = ()
     sharded: bool = False
     replaces_siblings: bool = False
+    has_password: bool = False
 
 
 def read_facts(names: Iterable[str], catalog: Mapping[str, Any]) -> dict[str, DatasetFacts]:
@@ -59,6 +62,7 @@ def _facts(name: str, entry: Mapping[str, Any]) -> DatasetFacts:
         local_paths=tuple(path for place in places if (path := local_path(place))),
         sharded=bool(said.get("sharded", partitioned)),
         replaces_siblings=partitioned and bool(config.get("overwrite", False)),
+        has_password=next(passwords(config), None) is not None,
     )
 
 

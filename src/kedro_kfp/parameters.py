@@ -7,21 +7,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kedro_kfp.credentials import passwords, redacted
 from kedro_kfp.errors import KedroKfpError, ParametersError
 
 
 def read_params(text: str | None) -> dict[str, Any]:
-    """What `--params` says: a JSON object, or the name of a file with one. `ParametersError` otherwise."""
+    """What `--params` says: a JSON object, or the name of a file with one.
+
+    `ParametersError` otherwise, and for a URL with a password: the parameters of a run are shown to everybody.
+    """
     if text is None:
         return {}
     if text.lstrip().startswith("{"):
-        return parse_object(text, "--params", ParametersError)
-    file = Path(text)
-    if not file.is_file():
+        read = parse_object(text, "--params", ParametersError)
+    elif Path(text).is_file():
+        read = parse_object(Path(text).read_text(encoding="utf-8"), f"--params {text}", ParametersError)
+    else:
         raise ParametersError(
-            f"--params {text!r} is neither a JSON object nor a file. Next: write '{{\"key\": value}}', or name a file."
+            f"--params {redacted(text)!r} is neither a JSON object nor a file. "
+            "Next: write '{\"key\": value}', or name a file."
         )
-    return parse_object(file.read_text(encoding="utf-8"), f"--params {text}", ParametersError)
+    for key in passwords(read):
+        raise ParametersError(
+            f"--params: {key} holds a URL with a user and a password, which Kubeflow would show to everybody. "
+            "Next: leave them out, and name a Kubernetes secret under `secrets` in kubeflow.yml."
+        )
+    return read
 
 
 def parse_object(text: str, flag: str, error: type[KedroKfpError]) -> dict[str, Any]:
@@ -50,8 +61,9 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(under, Mapping)
-        merged[key] = laid_over(under, value) if both else value
+        if isinstance(value, Mapping) and isinstance(under, Mapping):
+            value = laid_over(under, value)  # noqa: PLW2901 (what stands there in the end)
+        merged[key] = value
     return merged
 
 

@@ -199,6 +199,12 @@ def _profiles(draft: Draft) -> Iterator[str]:
 
 
 def _places(draft: Draft) -> Iterator[str]:
+    for name in sorted(draft.facts):
+        if draft.facts[name].has_password:
+            yield (
+                f"dataset {name!r} lies at a URL with a user and a password, which every log would repeat. Next: leave "
+                "them out; the store's client finds them in the environment."
+            )
     settings, written = draft.settings, {_plain(name) for name in draft.maker_of}
     mounts = [volume.mount_path for volume in settings.volumes]
     carried = [posixpath.join(settings.project_path, path) for path in settings.image_paths]

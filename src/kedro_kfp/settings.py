@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from kedro_kfp.credentials import holds_credential, is_secret_name
+from kedro_kfp.credentials import holds_credential, is_secret_name, passwords
 from kedro_kfp.errors import SettingsError
 from kedro_kfp.fields import (
     AbsolutePath,
@@ -144,6 +144,16 @@ class KubeflowSettings(Settings):
     katib: Katib | None = Field(default=None, description="A search with Katib, for `kedro kubeflow katib`.")
     run: Run = Field(default=Run(), description="Runs.")
     client: Client = Field(default=Client(), description="The Kubeflow API.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_passwords(cls, written: Any) -> Any:
+        for place in passwords(written):
+            raise ValueError(
+                f"{place} holds a URL with a user and a password, and would tell everybody. Next: leave them out, put "
+                "them into a Kubernetes secret and name it under `secrets`"
+            )
+        return written
 
     @model_validator(mode="after")
     def _check(self) -> KubeflowSettings:

@@ -48,6 +48,10 @@ def test_a_refusal_is_the_message_and_no_traceback(project):
     [
         (["compile", "--env", "cluster", "--params", "[1]"], "--params '[1]' is neither a JSON object nor a file"),
         (["compile", "--env", "cluster", "--params", "{1}"], "--params is not JSON"),
+        (
+            ["compile", "--env", "cluster", "--params", '{"a": ["s3://me:se/cret@b/x"]}'],
+            "--params: a.0 holds a URL with a user and a password",
+        ),
         (["compile", "--env", "base"], "there is no kubeflow.yml"),
         (["validate", "nowhere.yaml"], "nowhere.yaml is not a pipeline"),
     ],
@@ -56,6 +60,7 @@ def test_what_a_command_cannot_use_is_said(project, command, says):
     run = kedro(project, "kubeflow", *command)
     assert run.returncode == 1
     assert says in " ".join(run.stderr.split())
+    assert "se/cret" not in run.stderr
 
 
 def test_without_kfp_a_command_says_what_to_install(project):

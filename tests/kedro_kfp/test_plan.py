@@ -252,6 +252,16 @@ def test_a_bucket_a_volume_and_the_image_back_a_path():
     assert len(plan(nodes, stored("x", "z", y={"type": JSON, "filepath": "/y.json"}), volumes=outside).steps) == 2
 
 
+def test_a_dataset_at_a_url_with_a_password_is_refused_without_telling_it():
+    for entry in (
+        {"type": JSON, "filepath": "s3://me:se/cret@bucket/y.json"},
+        {"type": JSON, "filepath": "s3://bucket/y.json", "fs_args": {"proxy": "http://me:se/cret@proxy"}},
+    ):
+        (refusal,) = refusals([node("a", "x", "y")], stored("x", y=entry))
+        assert "dataset 'y' lies at a URL with a user and a password" in refusal
+        assert "se/cret" not in refusal
+
+
 def test_a_run_s_outcome_needs_a_place_that_stays():
     nodes = [node("a", "x", "y")]
     (refusal,) = refusals(nodes, stored("x", "y"), run={"outcome_folder": "outcomes"})

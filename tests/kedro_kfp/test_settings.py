@@ -107,10 +107,16 @@ def test_a_pinned_image_is_taken(image):
         ({"environment": {"AWS_ACCESS_KEY_ID": "abc"}}, "environment.AWS_ACCESS_KEY_ID looks like"),
         ({"environment": {"KFP_TOKEN": "abc"}}, "Next: put it into a Kubernetes secret"),
         ({"environment": {"PGPASSWORD": "abc"}}, "environment.PGPASSWORD looks like"),
-        ({"environment": {"DATABASE": "postgres://me:moonshine@db/x"}}, "environment.DATABASE looks like"),
+        ({"environment": {"DATABASE": "postgres://me:moonshine@db/x"}}, "environment.DATABASE holds a URL with a user"),
         ({"environment_from_shell": ["KFP_TOKEN"]}, "environment_from_shell.KFP_TOKEN looks like"),
         ({"environment_from_shell": ["NOT A NAME"]}, "environment_from_shell.0"),
         ({"environment_from_shell": ["A"], "environment": {"A": "b"}}, "['A'] are named in both"),
+        (
+            {"run": {"outcome_folder": "s3://me:se/cr:et@b/x"}},
+            "run.outcome_folder holds a URL with a user",
+        ),
+        ({"environment": {"PLACE": "see s3://me:se/cret@b/x"}}, "environment.PLACE holds a URL with a user"),
+        ({"client": {"proxy": "http://me:se/cret@proxy:80"}}, "client.proxy holds a URL with a user and a password"),
         ({"katib": {"step": "s", "trials": 1, "objective": {"dataset": "d", "key": "k"}}}, "katib.parameters: Field"),
         ({"name": "Not A Name"}, "name: String should match"),
     ],
@@ -119,6 +125,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(changed, says):
     with pytest.raises(SettingsError) as caught:
         read_settings(toy_settings(**changed))
     assert says in str(caught.value)
+    assert "se/cr" not in str(caught.value)
 
 
 def test_a_variable_that_only_sounds_like_a_credential_is_taken():

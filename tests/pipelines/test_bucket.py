@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,8 @@ from imprint.data.tables import write_table
 from imprint.storage import at
 from kedro_kfp import step
 from kedro_kfp.emit import compile_plan
+from kedro_kfp.errors import ParametersError, PlanError
+from kedro_kfp.parameters import read_params
 from kedro_kfp.project import read_project
 from pipelines.datasets import RecordLines, Table, WholeFigure, WholeJSON, WholeText, Workspace
 
@@ -154,8 +157,18 @@ def test_pods_on_a_bucket_write_what_a_disk_holds_and_tell_no_secret(bucket, tmp
 
 
 def test_the_compiled_file_knows_no_credential(s3_server, tmp_path):
+    """Not of the environment nor of the catalog's `credentials`; and nobody gets one into it by a URL."""
     project = read_project(ROOT, "cluster", runtime_params={"data_root": "s3://imprint/data"})
+    keys = {"credentials": {"key": KEY, "secret": SECRET}}
+    project = replace(project, catalog={name: {**entry, **keys} for name, entry in project.catalog.items()})
     compile_plan(project.plan(), project.settings, project.env, tmp_path / "pipeline.yaml", {})
     written = (tmp_path / "pipeline.yaml").read_text()
     assert "evaluate" in written
     assert not [secret for secret in (KEY, SECRET) if secret in written]
+
+    told = f"s3://{KEY}:{SECRET}/with+slashes@imprint/data"
+    with pytest.raises(PlanError, match="lies at a URL with a user and a password") as planned:
+        read_project(ROOT, "cluster", runtime_params={"data_root": told}).plan()
+    with pytest.raises(ParametersError, match="data_root holds a URL with a user and a password") as asked:
+        read_params(json.dumps({"data_root": told}))
+    assert SECRET not in str(planned.value) + str(asked.value)

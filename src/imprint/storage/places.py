@@ -114,7 +114,7 @@ def at(place: str) -> Path:
         return Path(place)
     if protocol == "file":
         return Path(rest)
-    if re.match(r"[^/@]*:[^/]*@", rest):
+    if re.match(r"[^/@]*:[^@]*@", rest):  # a secret may hold slashes
         raise BucketError(
             f"a {protocol}:// URL carries a user and a password, which every log would repeat. "
             "Next: leave them out; the store's client finds them in the environment."
