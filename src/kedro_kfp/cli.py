@@ -23,7 +23,7 @@ DEFAULT_FILE = Path("kubeflow/pipeline.yaml")
 class _Refused(click.ClickException):
     def __init__(self, error: KedroKfpError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc] (click reads it from the instance)
+        self.exit_code = error.exit_code  # type: ignore[misc]  # read from the instance
 
 
 class _Refusing(click.Group):
