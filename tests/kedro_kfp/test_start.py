@@ -7,7 +7,8 @@ import yaml
 from toy_kedro import kedro
 
 from kedro_kfp.errors import SettingsError
-from kedro_kfp.settings import Client, KubeflowSettings, Profile, Run, read_settings
+from kedro_kfp.profiles import Profile
+from kedro_kfp.settings import Client, KubeflowSettings, Run, read_settings
 from kedro_kfp.start import write_first_files
 
 TOY_S_OWN = {
