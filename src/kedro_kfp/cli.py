@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kedro_kfp.errors import KedroKfpError
+from kedro_kfp.command_group import Refusing
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -20,29 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("kubeflow/pipeline.yaml")
 
 
-class _Refused(click.ClickException):
-    def __init__(self, error: KedroKfpError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc]  # read from the instance
-
-
-class _Refusing(click.Group):
-    """A group whose commands end with the message of what was refused, and its exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KedroKfpError as error:
-            raise _Refused(error) from error
-
-
 @click.group(name="kedro-kfp")
 def commands() -> None:
     """Commands for Kubeflow."""
 
 
-@commands.group(cls=_Refusing)
+@commands.group(cls=Refusing)
 def kubeflow() -> None:
     """Run this project's pipelines on Kubeflow Pipelines v2."""
 
