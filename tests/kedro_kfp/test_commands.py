@@ -1,10 +1,12 @@
 """`kedro kubeflow …` as its users type it, and the requests that reach a Kubeflow API."""
 
+import itertools
 import json
 import subprocess
 import sys
 import tomllib
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -211,6 +213,15 @@ def test_a_poll_that_fails_between_two_ends_no_waiting(cluster, kubeflow):
     kubeflow.states = ["RUNNING", 503, 502, "RUNNING", "SUCCEEDED"]
     assert cluster.wait("r1", timeout_seconds=60, poll_seconds=0) == "SUCCEEDED"
     assert kubeflow.states == ["SUCCEEDED"]
+
+
+def test_patience_is_counted_from_the_last_answer_not_from_the_run_s_begin(cluster, kubeflow, monkeypatch):
+    seconds = itertools.count(step=100.0)  # seconds pass only where somebody looks at the clock
+    monkeypatch.setattr(
+        "kedro_kfp.cluster.time", SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
+    )
+    kubeflow.states = [*["RUNNING"] * 9, 503, "SUCCEEDED"]
+    assert cluster.wait("r1", timeout_seconds=1e9, patience_seconds=600) == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(("states", "patience"), [([503], 0), ([401], 300), ([404, "SUCCEEDED"], 300)])
