@@ -21,6 +21,8 @@ from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
 from imprint.memory.weights import Episode, Factors, Memory
 from imprint.personalizers.embeddings import HistoryEmbeddings
+from imprint.personalizers.encoders import text_encoder
+from imprint.personalizers.settings import EncoderSettings
 from imprint.provenance import fingerprint
 from imprint.search.journal import Journal, Trial
 from imprint.storage import at
@@ -143,20 +145,16 @@ def test_bytes_that_changed_in_the_bucket_are_never_used(stored):
         store.load("u3")
 
 
-def test_embeddings_are_computed_by_one_pod_and_forgotten_by_all(bucket):
-    class Encoder:
-        fingerprint = "encoder"
-
-        def embed(self, texts):
-            computed.append(len(texts))
-            return torch.ones(len(texts), 2)
-
+def test_embeddings_are_computed_by_one_pod_and_forgotten_by_all(llama, bucket, monkeypatch):
     computed, rows = [], invented_rows("u1", 3)
+    encoder = text_encoder(llama, EncoderSettings())
+    embed = encoder.embed
+    monkeypatch.setattr(encoder, "embed", lambda texts: computed.append(len(texts)) or embed(texts))
     for _ in range(2):
         another_pod()
-        HistoryEmbeddings(Encoder(), "{response}", at(bucket)).keep({"u1": rows})
+        HistoryEmbeddings(encoder, "{response}", at(bucket)).keep({"u1": rows})
     assert computed == [3]
-    HistoryEmbeddings(Encoder(), "{response}", at(bucket)).forget("u1")
+    HistoryEmbeddings(encoder, "{response}", at(bucket)).forget("u1")
     assert objects(bucket) == {}
 
 
