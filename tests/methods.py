@@ -11,6 +11,13 @@ from imprint.base.loss import mean_loss
 from imprint.base.settings import FitSettings
 from imprint.personalizers.past import Past
 from imprint.personalizers.protocol import question_of
+from imprint.personalizers.settings import (
+    CompareSettings,
+    PlugSettings,
+    RecentHistorySettings,
+    RetrievalSettings,
+    UserLLMSettings,
+)
 
 USERS = ("ann", "bob", "cleo")
 KNOWN = 10
@@ -22,6 +29,27 @@ class Clairvoyant(Past):
 
     def places_before(self, question):
         return len(self.rows_of(question.user_id))
+
+
+SHORT = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
+
+
+def compare_settings(*methods, budget=100, plug=None, **user_llm):
+    """A comparison of these methods, small; `plug` and `user_llm` are changes to Persona-Plug's and User-LLM's."""
+    return CompareSettings(
+        methods=methods,
+        budget_tokens=budget,
+        taught_by=("background",),
+        recent_history=RecentHistorySettings(),
+        retrieval=RetrievalSettings(),
+        persona_plug=PlugSettings(**{"fit": SHORT, **(plug or {})}),
+        user_llm=UserLLMSettings(**{"pretrain": SHORT, "fit": SHORT, **user_llm}),
+    )
+
+
+def asked_as(user_id, rows):
+    """The same rows, as if that user asked."""
+    return [replace(row, user_id=user_id) for row in rows]
 
 
 def with_events(rows):

@@ -9,14 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from kedro_kfp.credentials import holds_credential, is_secret_name, passwords
 from kedro_kfp.errors import SettingsError
-from kedro_kfp.fields import (
-    AbsolutePath,
-    Bytes,
-    Image,
-    Label,
-    Settings,
-    Variable,
-)
+from kedro_kfp.fields import AbsolutePath, Bytes, Image, Label, Settings, Variable
 from kedro_kfp.names import RunName, ScheduleName
 from kedro_kfp.profiles import Profile, StepWishes
 from kedro_kfp.search_settings import Katib

@@ -55,10 +55,6 @@ class Remembered:
         """Loss of every row's response under its own user's memory, in order."""
         return self.score_examples(self.base.encoder.examples(rows))
 
-    def score_as(self, user_ids: Sequence[str], rows: Sequence[Interaction]) -> list[RowLoss]:
-        """Loss of every row's response under the memory of the user beside it: what specificity is made of."""
-        return self._server.score(self._memories(user_ids), self.base.encoder.examples(rows))
-
     def score_without(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response under the model that the memories stand on: what drift is counted from."""
         return self._server.score([None] * len(rows), self.base.encoder.examples(rows))

@@ -1,9 +1,9 @@
 """Methods side by side: who is compared with whom, users by history, and what counts as cost."""
 
 import pytest
+from methods import compare_settings
 from toys import invented_rows
 
-from imprint.base.settings import FitSettings
 from imprint.evaluate.choices import Choosing
 from imprint.evaluate.comparison import (
     Training,
@@ -19,13 +19,6 @@ from imprint.evaluate.comparison import (
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.settings import (
-    CompareSettings,
-    PlugSettings,
-    RecentHistorySettings,
-    RetrievalSettings,
-    UserLLMSettings,
-)
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.provenance import fingerprint
 
@@ -145,16 +138,7 @@ def test_where_nothing_was_chosen_a_choice_cost_nothing():
 )
 def test_latents_are_counted_where_the_model_attends_to_them(method, changes, latents):
     """A soft prompt stands in the prompt and is counted there."""
-    fit = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
-    compare = CompareSettings(
-        methods=("user_llm",),
-        budget_tokens=1,
-        taught_by=("pilot",),
-        recent_history=RecentHistorySettings(),
-        retrieval=RetrievalSettings(),
-        persona_plug=PlugSettings(fit=fit),
-        user_llm=UserLLMSettings(pretrain=fit, fit=fit, **changes),
-    )
+    compare = compare_settings("user_llm", **changes)
     assert latents_of(method, compare, [4, 6, 30]) == latents
 
 

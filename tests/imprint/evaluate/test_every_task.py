@@ -1,21 +1,14 @@
 """Every task from rows to the comparison page, with real methods, each by its own metrics, baselines where it can."""
 
 import pytest
+from methods import compare_settings
 from partitioned import history, index_of, table_of
 
-from imprint.base.settings import FitSettings
 from imprint.evaluate.comparison import measure_run, summarise_comparison
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.wins import judged
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.settings import (
-    CompareSettings,
-    PlugSettings,
-    RecentHistorySettings,
-    RetrievalSettings,
-    UserLLMSettings,
-)
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.report.comparison import render_comparison
 from imprint.tasks import TASKS
@@ -26,16 +19,7 @@ OWN = {
     "favourite": ("drama", "comedy"),
     "next_item": ("Up", "Heat", "Big", "Big Fish"),
 }
-FIT = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
-COMPARE = CompareSettings(
-    methods=("base", "recent_history"),
-    budget_tokens=100,
-    taught_by=("background",),
-    recent_history=RecentHistorySettings(),
-    retrieval=RetrievalSettings(),
-    persona_plug=PlugSettings(fit=FIT),
-    user_llm=UserLLMSettings(pretrain=FIT, fit=FIT),
-)
+COMPARE = compare_settings("base", "recent_history")
 SETTINGS = EvaluateSettings(max_test_rows=5, chosen_rows=1, responses_per_user=2, max_new_tokens=4, resamples=100)
 ONCE = ("citation", "paraphrase", "favourite")
 """Asked once and last: no reported user has them among the training rows."""

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from corpus_rows import written
+from methods import compare_settings
 from toys import in_use, tiny_model
 
 from imprint.base.histories import all_rows, read_histories, users_of
-from imprint.base.settings import FitSettings
 from imprint.corpora import CorpusSettings, open_corpus
 from imprint.data.ingest import IngestSettings, ingest
 from imprint.data.partition import PartitionSettings, partition
@@ -16,28 +16,12 @@ from imprint.evaluate.comparison import measure_run, summarise_comparison
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.settings import (
-    CompareSettings,
-    PlugSettings,
-    RecentHistorySettings,
-    RetrievalSettings,
-    UserLLMSettings,
-)
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.report.recommendation import answers
 from imprint.schema import interactions_schema
 from imprint.tasks import TASKS
 
-FIT = FitSettings(learning_rate=1e-3, epochs=1, batch_rows=8)
-COMPARE = CompareSettings(
-    methods=("base", "pooled", "recent_history"),
-    budget_tokens=100,
-    taught_by=("background",),
-    recent_history=RecentHistorySettings(),
-    retrieval=RetrievalSettings(),
-    persona_plug=PlugSettings(fit=FIT),
-    user_llm=UserLLMSettings(pretrain=FIT, fit=FIT),
-)
+COMPARE = compare_settings("base", "pooled", "recent_history")
 SETTINGS = EvaluateSettings(
     max_test_rows=6, chosen_rows=4, responses_per_user=2, max_new_tokens=2, specificity_users=3, specificity_rows=2,
     judge=None, resamples=100,

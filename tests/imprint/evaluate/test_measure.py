@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from methods import asked_as
 from toys import invented_rows
 
 from imprint.base.examples import Interaction
@@ -96,7 +97,7 @@ def test_a_specificity_matrix_has_words_in_rows_and_memories_in_columns(llama, t
 
     assert matrix["users"] == list(users)
     under_second = losses(
-        [{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score_as(["u1"] * 4, rows["u0"])]
+        [{"method": "m", "user_id": "u0", **r._asdict()} for r in method.score(asked_as("u1", rows["u0"]))]
     )
     assert matrix["loss"][0][1] == pytest.approx(under_second["m"]["loss"]["u0"])
     own = mean_loss(method.score(rows["u2"]))
@@ -120,7 +121,7 @@ def test_drift_is_what_a_memory_changes_on_text_that_is_nobodys(llama, tmp_path)
     drifts = own_memory("memory", {**matrix, "without": without})["memory"]["drift"]
 
     for user in USERS[:2]:
-        under = mean_loss(method.score_as([user] * len(text), text))
+        under = mean_loss(method.score(asked_as(user, text)))
         assert drifts[user] == pytest.approx(under - without)
         assert abs(drifts[user]) > 1e-3
     assert len({row.record_id for row in text}) == len(text) >= 12

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from methods import compare_settings
 from pydantic import ValidationError
 from toys import invented_rows
 
@@ -12,10 +13,6 @@ from imprint.data.atomic import read_manifest
 from imprint.personalizers.compared import teach_methods
 from imprint.personalizers.settings import (
     CompareSettings,
-    PlugSettings,
-    RecentHistorySettings,
-    RetrievalSettings,
-    UserLLMSettings,
 )
 from imprint.personalizers.shared import within
 from imprint.schema import ROLES
@@ -25,15 +22,8 @@ TEACHERS = {user: invented_rows(user, 8) for user in ("tom", "una")}
 
 
 def compare(*methods, budget=600):
-    return CompareSettings(
-        methods=methods,
-        budget_tokens=budget,
-        taught_by=("background",),
-        recent_history=RecentHistorySettings(),
-        retrieval=RetrievalSettings(),
-        persona_plug=PlugSettings(augment=0, fit=FIT),
-        user_llm=UserLLMSettings(width=16, layers=1, heads=2, pretrain=FIT.model_copy(update={"epochs": 1}), fit=FIT),
-    )
+    small = {"width": 16, "layers": 1, "heads": 2, "fit": FIT}
+    return compare_settings(*methods, budget=budget, plug={"augment": 0, "fit": FIT}, **small)
 
 
 def test_shared_weights_are_trained_within_the_budget_to_a_step(llama, tmp_path):

@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import pytest
+from methods import asked_as
 from toys import invented_rows
 
 from imprint.base.examples import Interaction
@@ -51,8 +52,8 @@ def test_a_users_own_memory_is_used_and_not_a_neighbours(method, llama):
 
     mine = mean_loss(method.score(own))
 
-    assert mine == pytest.approx(mean_loss(method.score_as([USERS[0]] * len(own), own)))
-    assert mine < mean_loss(method.score_as([USERS[1]] * len(own), own))
+    assert mine == pytest.approx(mean_loss(method.score(asked_as(USERS[0], own))))
+    assert mine < mean_loss(method.score(asked_as(USERS[1], own)))
     assert mine < mean_loss(Unpersonalised("base", llama, 2).score(own))
 
 
