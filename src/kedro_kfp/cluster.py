@@ -27,10 +27,10 @@ class Cluster:
 
     def __init__(self, settings: KubeflowSettings) -> None:
         self._settings = settings
-        kfp = kfp_module("kfp", "talking to Kubeflow")
+        client = kfp_module("kfp.client", "talking to Kubeflow")
         with _answered(settings.client), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # that the client is one of KFP v2
-            self._client = kfp.Client(**client_arguments(settings.client))
+            self._client = client.Client(**client_arguments(settings.client))
 
     def upload(self, compiled: Compiled, version: str | None) -> tuple[str, str, bool]:
         """Store the file as a version of the pipeline. Its ids, and whether it was not there before.
