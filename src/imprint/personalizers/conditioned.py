@@ -57,8 +57,11 @@ class Conditioner(Protocol):
         """All that is trained or built in training; its `state_dict` is what is kept."""
         ...
 
-    def keep(self, histories: Histories) -> None:
-        """Know these users by these interactions, in the conditioner's own form."""
+    def keep(self, histories: Histories) -> float:
+        """Know these users by these interactions, in the conditioner's own form.
+
+        Returns the seconds that what was found on disk had taken.
+        """
         ...
 
     def forget(self, user_id: str) -> None:
@@ -100,10 +103,10 @@ class Conditioned:
         self._conditioner, self._teachers, self._weights = conditioner, teachers, weights
         self._encoder = conditioner.base.encoder
 
-    def fit(self, histories: Histories) -> None:
+    def fit(self, histories: Histories) -> float:
         """Encode these histories. Nothing is trained: a new user costs one pass of the encoder over their history."""
         with torch.no_grad():
-            self._conditioner.keep(histories)
+            return self._conditioner.keep(histories)
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes kept of a user."""

@@ -5,6 +5,7 @@ A file is used only for the very texts it was made of, by the very encoder: its 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,10 +35,16 @@ class HistoryEmbeddings:
         self._directory = workspace / f"histories-{fingerprint(encoder.fingerprint, template)}"
         self._vectors: dict[str, Tensor] = {}
 
-    def keep(self, histories: Histories) -> None:
-        """Have the vectors of these users' interactions, from disk where they are there."""
+    def keep(self, histories: Histories) -> float:
+        """Have the vectors of these users' interactions, from disk where they are there.
+
+        Returns the seconds that encoding those from disk had taken.
+        """
+        spared = 0.0
         for user_id, rows in histories.items():
-            self._vectors[user_id] = self._kept(user_id, [self._told(row) for row in rows], rows)
+            self._vectors[user_id], seconds = self._kept(user_id, [self._told(row) for row in rows], rows)
+            spared += seconds
+        return spared
 
     def of(self, user_id: str) -> Tensor:
         """The user's vectors, [interactions, width] fp32. `UnknownUserError` for a user without any kept."""
@@ -58,7 +65,10 @@ class HistoryEmbeddings:
     def _told(self, row: Interaction) -> tuple[str, str, str]:
         return known_by(row, self._template), about(row), row.response
 
-    def _kept(self, user_id: str, told: Sequence[tuple[str, str, str]], rows: Sequence[Interaction]) -> Tensor:
+    def _kept(
+        self, user_id: str, told: Sequence[tuple[str, str, str]], rows: Sequence[Interaction]
+    ) -> tuple[Tensor, float]:
+        """The user's vectors, and the seconds they took when that was not now."""
         from safetensors import safe_open
         from safetensors.torch import save
 
@@ -66,13 +76,15 @@ class HistoryEmbeddings:
         file = fetch(self._file(user_id))
         if file.is_file():
             with safe_open(file, framework="pt") as kept:
-                if (kept.metadata() or {}).get("rows") == made_of:
-                    found: Tensor = kept.get_tensor("vectors")
-                    return found
+                metadata = kept.metadata() or {}
+                if metadata.get("rows") == made_of and "seconds" in metadata:
+                    return kept.get_tensor("vectors"), float(metadata["seconds"])
+        started = time.perf_counter()
         # a user's texts alone, never beside another's: rounding would make a vector depend on the company
         vectors = self._encoder.embed([self._encoder.filled(*one) for one in told]).to(torch.float16).cpu()
-        write_bytes(file, save({"vectors": vectors}, metadata={"rows": made_of}))
-        return vectors
+        seconds = time.perf_counter() - started
+        write_bytes(file, save({"vectors": vectors}, metadata={"rows": made_of, "seconds": f"{seconds:.4f}"}))
+        return vectors, 0.0
 
     def _file(self, user_id: str) -> Path:
         return self._directory / f"{user_id}.safetensors"

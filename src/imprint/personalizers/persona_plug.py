@@ -60,12 +60,12 @@ class PlugConditioner:
         """Query encoder, projector and instruction."""
         return self.plug
 
-    def keep(self, histories: Histories) -> None:
+    def keep(self, histories: Histories) -> float:
         """Encode these histories, or read them from disk."""
         for user_id in histories:
             self._drop_index(user_id)
         self.past.keep(histories)
-        self._embeddings.keep({user_id: self.past.rows_of(user_id) for user_id in histories})
+        return self._embeddings.keep({user_id: self.past.rows_of(user_id) for user_id in histories})
 
     def forget(self, user_id: str) -> None:
         """Drop the user's history and vectors, the file included."""

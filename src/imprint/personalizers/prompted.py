@@ -38,12 +38,12 @@ class Prompted:
         self._prompts = Prompts(model.base, budget, form)
         self._past = Past(name)
 
-    def fit(self, histories: Histories) -> None:
+    def fit(self, histories: Histories) -> float:
         """Keep these histories; users' memories, where it has any, must have been trained on them."""
-        self._model.fit(histories)
         for user_id in histories:
             self._chooser.forget(user_id)
         self._past.keep(histories)
+        return self._model.fit(histories)
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response, in order."""

@@ -43,8 +43,12 @@ class Personalizer(Protocol):
 
     name: str
 
-    def fit(self, histories: Histories) -> None:
-        """Know these users by these interactions; a user known before is known by the new ones alone."""
+    def fit(self, histories: Histories) -> float:
+        """Know these users by these interactions; a user known before is known by the new ones alone.
+
+        Returns the seconds that work found done on disk had taken: whoever measures a method's cost adds them, or it
+        would depend on which method ran first.
+        """
         ...
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:

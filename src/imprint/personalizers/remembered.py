@@ -35,7 +35,7 @@ class Remembered:
         self._forgotten: set[str] = set()
         self._server = Server(base, slots)
 
-    def fit(self, histories: Histories) -> None:
+    def fit(self, histories: Histories) -> float:
         """Check that each user's memory was trained on these very interactions: training itself is `inject`'s.
 
         `StoreError` where it was trained on others, say on a test row; `UnknownUserError` where there is none.
@@ -50,6 +50,7 @@ class Remembered:
                     f"memory of {user_id} in {self._store.directory} was not trained on the {len(rows)} interactions "
                     "it was fitted on, so it may know what it should not. Next: run the inject stage on them."
                 )
+        return 0.0
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response under its own user's memory, in order."""

@@ -130,7 +130,7 @@ def _train(
     from safetensors.torch import save_model
 
     started = time.perf_counter()
-    conditioner.keep(histories)
+    spared = conditioner.keep(histories)
     prepared, spent = conditioner.prepare(histories, on_step, training.max_tokens)
     if training.max_tokens is not None:
         training = training.model_copy(update={"max_tokens": max(1, training.max_tokens - spent)})
@@ -150,7 +150,7 @@ def _train(
         "lessons": len(lessons),
         "training_tokens": spent + fitted.tokens,
         "steps": fitted.steps,
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": round(time.perf_counter() - started + spared, 2),
         "final_loss": fitted.final_loss,
         "trainable_parameters": sum(weight.numel() for weight in weights),
         "prepared": prepared,

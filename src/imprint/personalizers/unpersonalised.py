@@ -24,8 +24,9 @@ class Unpersonalised:
         self.base = base
         self._server = Server(base, slots)
 
-    def fit(self, histories: Histories) -> None:
+    def fit(self, histories: Histories) -> float:
         """Nothing: no user is known."""
+        return 0.0
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response, in order."""

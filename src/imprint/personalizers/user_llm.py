@@ -125,13 +125,14 @@ class UserLLMConditioner:
             )
         return self._user_llm
 
-    def keep(self, histories: Histories) -> None:
+    def keep(self, histories: Histories) -> float:
         """Know these users by these events."""
         self.past.keep(histories)
         for user_id in histories:
             self._events.pop(user_id, None)
-        if not self._settings.features:
-            self._embeddings.keep({user_id: self.past.rows_of(user_id) for user_id in histories})
+        if self._settings.features:
+            return 0.0
+        return self._embeddings.keep({user_id: self.past.rows_of(user_id) for user_id in histories})
 
     def forget(self, user_id: str) -> None:
         """Drop the user's events, the file of embeddings included."""

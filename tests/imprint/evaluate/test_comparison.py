@@ -161,3 +161,14 @@ def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
         user: sum(len(row.query) + len(row.response) for row in rows) for user, rows in histories.items()
     }
     assert found["seconds"].keys() == {"fit", "score", "choose", "respond"}
+
+
+def test_the_cost_of_a_user_does_not_depend_on_what_is_cached(llama):
+    class Read(Unpersonalised):
+        def fit(self, histories):
+            return 1000.0  # on disk already, and that long in the making
+
+    histories = {"u1": invented_rows("u1", 3)}
+    settings = EvaluateSettings(max_new_tokens=1)
+    _, _, found = measure_method(Read("read", llama, 2), histories, {}, {}, settings, Choosing({}, 4))
+    assert found["seconds"]["fit"] == pytest.approx(1000, abs=10)
