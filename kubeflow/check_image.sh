@@ -107,7 +107,7 @@ common="--pipeline __default__ --env test"
     step "a step that trains" 0 --step base $common --nodes prepare_base_model,pool_users
     step "a search of the population" 0 --step search $common --nodes group_users,search_population
     step "searches of users' own" 0 --step search-own $common --nodes search_own_configs
-    step "memories" 0 --step inject $common --nodes train_baseline_memories,train_memories
+    step "memories" 0 --step inject $common --nodes train_memories,train_baseline_memories
     step "answers and scores" 0 --step evaluate $common --nodes answer_queries,score_methods
     step "whose memory is best for whom" 0 --step specificity $common --nodes measure_specificity
     step "metrics and report" 0 --step report $common \

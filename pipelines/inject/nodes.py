@@ -31,13 +31,14 @@ def train_memories(
     names = shards_at_hand(shard_names, shard)
     inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
     own = partial(own_configs, study_groups, own_choices)
-    for name, made in _train("memories", ["memory"], names, own, *inputs):
+    for name, made in _train("memories", ["memory"], names, own, lambda name: [], *inputs):
         yield {name: made["memory"]}
 
 
 def train_baseline_memories(
     user_histories: Any,
     user_index: Any,
+    memories: Any,
     pooled_model: dict[str, Any],
     search_result: dict[str, Any],
     base: BaseSettings,
@@ -47,7 +48,10 @@ def train_baseline_memories(
     shard_names: list[str],
     shard: str | None,
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """What `memory` is held against: all users in the fixed config, in random search's, and in the population's."""
+    """What `memory` is held against: all users in the fixed config, in random search's, and in the population's.
+
+    Whose own config is one of these is not trained in it again.
+    """
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
     from imprint.search.own import NOBODYS
@@ -56,7 +60,7 @@ def train_baseline_memories(
     names = shards_at_hand(shard_names, shard)
     inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
     methods = [method for method in chosen_configs(SearchResult(**search_result)) if method != "memory"]
-    for name, made in _train("baselines", methods, names, lambda name: NOBODYS, *inputs):
+    for name, made in _train("baselines", methods, names, lambda name: NOBODYS, lambda name: [memories(name)], *inputs):
         yield {name: made}
 
 
@@ -65,6 +69,7 @@ def _train(
     methods: Sequence[str],
     names: Sequence[str],
     own: Callable[[str], Any],
+    there: Callable[[str], list[dict[str, Any]]],
     user_histories: Any,
     user_index: Any,
     pooled_model: dict[str, Any],
@@ -76,7 +81,7 @@ def _train(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     from imprint.base.load import BaseRecord, load_base
     from imprint.data.shards import count_users, users_in
-    from imprint.memory.inject import read_training, train_memories
+    from imprint.memory.inject import StoreRecord, read_training, train_memories
     from imprint.search.chosen import chosen_configs
     from imprint.search.scopes import SearchResult
 
@@ -86,9 +91,10 @@ def _train(
     for name in names:
         chosen = chosen_configs(SearchResult(**search_result), own(name))
         histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping)
-        made = {}
+        made: dict[str, dict[str, Any]] = {}
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
-            made[method] = train_memories(model, histories, *how).model_dump(mode="json")
+            others = [StoreRecord(**one) for one in (*there(name), *made.values())]
+            made[method] = train_memories(model, histories, *how, others).model_dump(mode="json")
         yield name, made

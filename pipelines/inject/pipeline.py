@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 train_baseline_memories,
-                [*_DATA, *_FOUND, *_HOW],
+                [*_DATA, "memories", *_FOUND, *_HOW],
                 "baseline_memories",
                 name="train_baseline_memories",
                 tags=tags,

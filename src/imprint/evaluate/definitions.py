@@ -155,6 +155,14 @@ METRICS: dict[str, Metric] = {
             "0 to 1",
         ),
         Metric(
+            "own_words_rate",
+            "A trial of the judge: share of the judged queries for which it prefers what the user really wrote to the "
+            "opponent's response, ties as halves. Close to one half, the judge cannot tell, and win_rate means little.",
+            None,
+            "1",
+            "0 to 1",
+        ),
+        Metric(
             "accuracy",
             f"Share of the user's rows for which the right label is the likeliest one. {_LIKELIEST}",
             True,

@@ -25,10 +25,11 @@ def scores_table(records: Sequence[dict[str, Any]]) -> pa.Table:
 def responses_table(records: Sequence[dict[str, Any]]) -> pa.Table:
     """One row a test query and method: the user's own response as `reference`, the method's as `response`.
 
-    `won` says how it fared before the judge (`wins`).
+    `won` says how it fared before the judge, and `own_won` how the user's own response did against it (`wins`).
     """
     import pyarrow as pa
 
     names = ("method", "user_id", "record_id", "task", "query", "reference", "response")
     texts = [(name, pa.string()) for name in names]
-    return pa.Table.from_pylist(list(records), schema=pa.schema([*texts, ("won", pa.float64())]))
+    verdicts = [(name, pa.float64()) for name in ("won", "own_won")]
+    return pa.Table.from_pylist(list(records), schema=pa.schema([*texts, *verdicts]))

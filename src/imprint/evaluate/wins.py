@@ -1,6 +1,7 @@
 """Win rates: how often a judge prefers a method's response to that of the opponent, for the same query.
 
-A judge for whom the order may matter is asked in both; where it contradicts itself it has no preference.
+A judge for whom the order may matter is asked in both; where it contradicts itself it has no preference. Every judge is
+tried itself: whether it prefers what the user really wrote to the opponent's response.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def judged(
 ) -> list[dict[str, Any]]:
     """The records of `answer_rows` with `won`: 1, 0, or 0.5 for a tie; None where a response was not judged.
 
+    The opponent's own records say instead how the user's own words fared against them, `own_won`.
     `histories` are what the judge may know of the users: their training rows. Equal responses tie unasked.
     """
     kept = [dict(row) for row in responses]
@@ -44,15 +46,17 @@ def judged(
     opposed = {row["record_id"]: row["response"] for row in kept if row["method"] == settings.opponent}
     asked = []
     for row in kept:
-        row["won"] = None
+        row["won"] = row["own_won"] = None
         record = row["record_id"]
-        if row["method"] != settings.opponent and record in chosen and record in opposed:
-            row["won"] = TIE
-            if row["response"] != opposed[record]:
-                past = histories[row["user_id"]]
-                asked.append((row, Pair(record, past, row["query"], row["response"], opposed[record])))
-    for (row, _), won in zip(asked, preferred(judge, [pair for _, pair in asked]), strict=True):
-        row["won"] = won
+        if record in chosen and record in opposed:
+            tried = row["method"] == settings.opponent
+            verdict, text = ("own_won", row["reference"]) if tried else ("won", row["response"])
+            row[verdict] = TIE
+            if text != opposed[record]:
+                pair = Pair(record, histories[row["user_id"]], row["query"], text, opposed[record])
+                asked.append((row, verdict, pair))
+    for (row, verdict, _), won in zip(asked, preferred(judge, [pair for _, _, pair in asked]), strict=True):
+        row[verdict] = won
     return kept
 
 
@@ -101,13 +105,21 @@ def preferred(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
 
 
 def wins(responses: Iterable[Mapping[str, Any]]) -> PerUser:
-    """`win_rate`, ties as halves, and `tie_rate` of each user and method that was judged."""
-    kept: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """`win_rate`, ties as halves, and `tie_rate` of each user and method that was judged.
+
+    And `own_words_rate` of the opponent: what tells whether the judge can judge.
+    """
+    kept: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in responses:
-        if row["won"] is not None:
-            kept[row["method"], row["user_id"]].append(row["won"])
-    found: PerUser = defaultdict(lambda: {"win_rate": {}, "tie_rate": {}})
-    for (method, user_id), won in kept.items():
-        found[method]["win_rate"][user_id] = sum(won) / len(won)
-        found[method]["tie_rate"][user_id] = won.count(TIE) / len(won)
-    return dict(found)
+        for verdict in ("won", "own_won"):
+            if row[verdict] is not None:
+                kept[row["method"], verdict, row["user_id"]].append(row[verdict])
+    found: PerUser = defaultdict(lambda: defaultdict(dict))
+    for (method, verdict, user_id), won in kept.items():
+        rate = sum(won) / len(won)
+        if verdict == "own_won":
+            found[method]["own_words_rate"][user_id] = rate
+        else:
+            found[method]["win_rate"][user_id] = rate
+            found[method]["tie_rate"][user_id] = won.count(TIE) / len(won)
+    return {method: dict(metrics) for method, metrics in found.items()}

@@ -4,7 +4,7 @@ Users are trained crew by crew. A finished crew is on disk at once, a part a use
 (base, configs, rows, seed). A run that starts again finds those parts and trains the other crews, each with the same
 members as before, so that it ends with the same bytes; a kill loses the crew in flight and nobody else. When all parts
 are there, they are packed into the store and removed. A store is kept under the same kind of name, so an unchanged
-population is never trained twice.
+population is never trained twice; nor is a user whom two methods give the same config.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest, write_bytes
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import EarlyStopping, MemorySettings
-from imprint.memory.store import write_store
+from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainee import Job
-from imprint.memory.trainer import Trained
 from imprint.memory.training import Training
 from imprint.memory.weights import Episode, Factors, Memory
 from imprint.provenance import code_version, fingerprint
-from imprint.storage import address, fetch, remove
+from imprint.storage import address, at, fetch, remove
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
@@ -47,6 +46,7 @@ class StoreRecord(BaseModel):
     fingerprint: str
     base_fingerprint: str
     base_dtype: str = "float32"
+    trained_by: str = ""
     users: int
     bytes: int
     configs: int
@@ -96,23 +96,29 @@ def train_memories(
     workspace: Path,
     chosen_by: Mapping[str, Any],
     on_user: Callable[[int, int], None] = lambda done, users: None,
+    others: Sequence[StoreRecord] = (),
 ) -> StoreRecord:
     """One memory a history, in the config that `configs` has for its user, in a store under `workspace`.
 
     `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
     kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
+    A memory that one of the `others` has, of the same rows in the same config, is taken from there with its seconds.
     """
     name = _name(base, histories, configs, seed, memory, chosen_by)
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
         parts = fetch(workspace / f"memories-{name}.parts")
-        _train_crews(base, histories, configs, seed, memory, parts, on_user)
+        trained_by = fingerprint(_conditions(base, seed, memory))
+        taken = set() if memory.early_stopping else _take(others, trained_by, histories, configs, parts)
+        rest = [history for history in histories if history.user_id not in taken]
+        _train_crews(base, rest, configs, seed, memory, parts, lambda done: on_user(len(taken) + done, len(histories)))
         shards = {history.shard for history in histories}
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
         facts = {
             "base_fingerprint": base.record.fingerprint,
             "base_dtype": base.dtype,
+            "trained_by": trained_by,
             "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),
             "histories": {history.user_id: history.row_fingerprint for history in histories},
@@ -134,7 +140,7 @@ def _name(
     memory: MemorySettings,
     chosen_by: Mapping[str, Any],
 ) -> str:
-    made_of = [dict(chosen_by), base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
+    made_of = [dict(chosen_by), *_conditions(base, seed, memory)]
     rows = [
         [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
         for history in histories
@@ -145,6 +151,31 @@ def _name(
     return fingerprint(made_of, rows, memory.early_stopping, judged_on)
 
 
+def _conditions(base: BaseModelInUse, seed: int, memory: MemorySettings) -> list[Any]:
+    """What a memory depends on beside its user's rows and its config, where nothing stops its training early."""
+    return [base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
+
+
+def _take(
+    others: Sequence[StoreRecord],
+    trained_by: str,
+    histories: Sequence[History],
+    configs: Mapping[str, MemoryConfig],
+    parts: Path,
+) -> set[str]:
+    """Whose memories other stores have already; they are parts now."""
+    taken: set[str] = set()
+    for record in (record for record in others if record.trained_by == trained_by):
+        store = MemoryStore(at(record.path))
+        for history in (one for one in histories if one.user_id not in taken and one.user_id in store):
+            user_id = history.user_id
+            same = store.config_of(user_id) == configs[user_id]
+            if same and store.rows_of(user_id) == history.row_fingerprint:
+                _write_part(_part(parts, user_id), store.load(user_id), record.seconds[user_id])
+                taken.add(user_id)
+    return taken
+
+
 def _train_crews(
     base: BaseModelInUse,
     histories: Sequence[History],
@@ -152,22 +183,22 @@ def _train_crews(
     seed: int,
     memory: MemorySettings,
     parts: Path,
-    on_user: Callable[[int, int], None],
+    on_user: Callable[[int], None],
 ) -> None:
     training = Training(base, memory, seed)
     for start in range(0, len(histories), memory.fleet.crew):
         crew = histories[start : start + memory.fleet.crew]
         if all(_part(parts, history.user_id).is_file() for history in crew):
             continue
-        count = partial(_count, on_user, start, len(histories))
+        count = partial(_count, on_user, start)
         jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
         for trained in training.train(jobs, count):
-            _write_part(_part(parts, trained.memory.user_id), trained)
+            _write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)
         training.forget_rows()  # else the first crews fill the room that later ones need
 
 
-def _count(on_user: Callable[[int, int], None], before: int, users: int, done: int, _: int) -> None:
-    on_user(before + done, users)
+def _count(on_user: Callable[[int], None], before: int, done: int, _: int) -> None:
+    on_user(before + done)
 
 
 def _part(parts: Path, user_id: str) -> Path:
@@ -179,10 +210,9 @@ def _parts_of(parts: Path, histories: Sequence[History]) -> Iterator[Memory]:
         yield _read_part(_part(parts, history.user_id))
 
 
-def _write_part(path: Path, trained: Trained) -> None:
+def _write_part(path: Path, memory: Memory, seconds: float) -> None:
     from safetensors.torch import save
 
-    memory = trained.memory
     tensors = {
         f"{number}/{site}/{letter}": factor.contiguous()
         for number, episode in enumerate(memory.episodes)
@@ -195,7 +225,7 @@ def _write_part(path: Path, trained: Trained) -> None:
         "config": memory.config.model_dump(mode="json"),
         "episodes": [[episode.rows, episode.row_fingerprint] for episode in memory.episodes],
         "epochs": [episode.epochs for episode in memory.episodes],
-        "seconds": round(trained.seconds, 4),
+        "seconds": round(seconds, 4),
     }
     write_bytes(path, save(tensors, metadata={"memory": json.dumps(about)}))
 

@@ -183,10 +183,18 @@ class MemoryStore:
         """Bytes the user's factors take in the pack. `UnknownUserError` for anybody without a memory."""
         return sum(row["length"] for row in self._rows_of(user_id))
 
+    def config_of(self, user_id: str) -> MemoryConfig:
+        """The config of the user's memory. `UnknownUserError` for anybody without one."""
+        return MemoryConfig.model_validate_json(self._rows_of(user_id)[0]["config"])
+
+    def rows_of(self, user_id: str) -> str:
+        """The fingerprint of the history that the memory was made of. `UnknownUserError` for anybody without one."""
+        made_of: str = self._manifests[self._rows_of(user_id)[0]["store"]]["histories"][user_id]
+        return made_of
+
     def load(self, user_id: str) -> Memory:
         """The user's memory. `UnknownUserError` for anybody else, `CorruptMemoryError` if its bytes changed."""
-        rows = self._rows_of(user_id)
-        config = MemoryConfig.model_validate_json(rows[0]["config"])
+        rows, config = self._rows_of(user_id), self.config_of(user_id)
         return Memory(
             user_id=user_id,
             base_fingerprint=rows[0]["base_fingerprint"],

@@ -34,6 +34,7 @@ ANSWERS = (
     "p_cover_mean",
     "win_rate",
     "tie_rate",
+    "own_words_rate",
     "fact_presence",
     "fact_absence",
 )
@@ -73,6 +74,7 @@ LABELS = {
     "p_cover_mean": "P-Cover, mean",
     "win_rate": "win rate",
     "tie_rate": "ties",
+    "own_words_rate": "judge prefers own words",
     "fact_presence": "facts given",
     "fact_absence": "facts not made up",
     "macro_f1": "macro F1",
@@ -94,7 +96,15 @@ LABELS = {
     "bytes_per_user": "size per user",
 }
 """Where the key alone would not do."""
-IN_PERCENT = ("own_best_share", "win_rate", "tie_rate", "fact_presence", "fact_absence", "invalid_rate")
+IN_PERCENT = (
+    "own_best_share",
+    "win_rate",
+    "tie_rate",
+    "own_words_rate",
+    "fact_presence",
+    "fact_absence",
+    "invalid_rate",
+)
 
 
 def label(metric: str) -> str:

@@ -55,18 +55,18 @@ def test_a_judge_is_asked_in_both_orders_and_a_contradiction_is_a_tie():
     assert preferred(liker, []) == []
 
 
-def response(method, text, record="r1", task="dialogue", user="ann"):
-    about = {"user_id": user, "record_id": record, "task": task, "query": "how are you?"}
-    return {"method": method, **about, "reference": "fine", "response": text}
+def response(method, text, record="r1", task="dialogue", reference="fine"):
+    about = {"user_id": "ann", "record_id": record, "task": task, "query": "how are you?"}
+    return {"method": method, **about, "reference": reference, "response": text}
 
 
 def test_responses_are_held_against_the_opponents_to_the_same_query():
     liker = Liker("tea")
     rows = [
-        response("base", "milk"),
+        response("base", "milk", reference="tea"),
         response("memory", "tea"),
         response("pooled", "milk"),
-        response("base", "tea", "r2"),
+        response("base", "tea", "r2", reference="tea"),
         response("memory", "milk", "r2"),
         response("memory", "tea", "r3"),  # the opponent gave no response to it
         response("base", "1", "r4", task="rating"),
@@ -76,8 +76,10 @@ def test_responses_are_held_against_the_opponents_to_the_same_query():
     found = judged(rows, {"ann": PAST}, liker, JudgeSettings(rows_per_user=9))
 
     assert [row["won"] for row in found] == [None, 1, 0.5, None, 0, None, None, None]
-    assert len(liker.asked[0]) == 2  # equal responses were not asked about
+    assert [row["own_won"] for row in found] == [1, None, None, 0.5, None, None, None, None]
+    assert len(liker.asked[0]) == 3  # equal responses were not asked about
     assert wins(found) == {
+        "base": {"own_words_rate": {"ann": 0.75}},
         "memory": {"win_rate": {"ann": 0.5}, "tie_rate": {"ann": 0.0}},
         "pooled": {"win_rate": {"ann": 0.5}, "tie_rate": {"ann": 1.0}},
     }

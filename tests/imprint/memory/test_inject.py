@@ -93,6 +93,38 @@ def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeyp
     assert seen == [(5, 5)], "who draws a bar over several shards sees this one as done"
 
 
+def test_who_has_the_same_memory_by_another_method_is_not_trained_again(llama, tmp_path, monkeypatch):
+    other = train(llama, histories(llama), CONFIG, 1, tmp_path)
+    longer = histories(llama, rows=11)
+    given = [longer[0], *histories(llama)[1:]]  # u1 has one row more by now
+    configs = {user: CONFIG.model_copy(update={"epochs": 2}) if user == "u3" else CONFIG for user in USERS}
+    seconds = dict(other.seconds) | {"u2": 77.0}
+    trained = []
+
+    def noted(base, user_id, *arguments):
+        trained.append(user_id)
+        return train_memory(base, user_id, *arguments)
+
+    def again(folder, seed=1, early_stopping=None):
+        trained.clear()
+        how = MemorySettings(fixed_config=CONFIG, trainer="one_user", early_stopping=early_stopping)
+        others = [other.model_copy(update={"seconds": seconds})]
+        return train_memories(llama, given, configs, seed, how, tmp_path / folder, {"tid": 9}, lambda *_: None, others)
+
+    monkeypatch.setattr(training, "train_memory", noted)
+    record = again("same")
+
+    assert trained == ["u1", "u3"]
+    store, before = MemoryStore(Path(record.path)), MemoryStore(Path(other.path))
+    for user in ("u2", "u4", "u5"):
+        for mine, theirs in zip(store.load(user).episodes, before.load(user).episodes, strict=True):
+            assert mine.row_fingerprint == theirs.row_fingerprint
+            assert all(torch.equal(mine.factors[site].b, theirs.factors[site].b) for site in theirs.factors)
+    assert record.seconds["u2"] == 77.0, "what it cost when it was made"
+    assert again("other seed", seed=2).users == len(trained) == 5
+    assert again("may stop", early_stopping=PATIENT).users == len(trained) == 5
+
+
 @pytest.mark.parametrize("change", ["rows", "seed", "config", "users"])
 def test_whatever_a_memory_depends_on_is_in_the_stores_name(llama, tmp_path, change):
     first = train(llama, histories(llama), CONFIG, 1, tmp_path)
