@@ -17,7 +17,8 @@ setup: .venv/ready ## make .venv, or bring it up to date
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Imprint needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@# compiling every module of every package is two fifths of the work, and most are never imported
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
 run: setup ## the whole pipeline on the embedded corpus; ends with a table and data/08_reporting/report.html
