@@ -16,6 +16,7 @@ from imprint.personalizers.settings import (
     PlugSettings,
     RecentHistorySettings,
     RetrievalSettings,
+    TunedHistorySettings,
     UserLLMSettings,
 )
 
@@ -42,6 +43,7 @@ def compare_settings(*methods, budget=100, plug=None, **user_llm):
         taught_by=("background",),
         recent_history=RecentHistorySettings(),
         retrieval=RetrievalSettings(),
+        tuned_history=TunedHistorySettings(fit=SHORT),
         persona_plug=PlugSettings(**{"fit": SHORT, **(plug or {})}),
         user_llm=UserLLMSettings(**{"pretrain": SHORT, "fit": SHORT, **user_llm}),
     )

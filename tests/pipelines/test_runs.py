@@ -216,7 +216,7 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp
 
     found = json.loads((data_root / "08_reporting/metrics.json").read_text())
     expected = {"base", "pooled", "recent_history", "retrieval", "fixed_memory", "memory", "memory+retrieval"}
-    assert set(found["methods"]) == set(found["costs"]) == expected | {"persona_plug", "user_llm"}
+    assert set(found["methods"]) == set(found["costs"]) == expected | {"tuned_history", "persona_plug", "user_llm"}
     assert all({"loss", "seconds_per_user", "bytes_per_user"} <= scores.keys() for scores in found["methods"].values())
     assert {"persona_plug", "memory+retrieval"} < {word for word in printed.split() if word[0].isalpha()}
     assert {one["task"] for one in found["by_task"]} == {"dialogue", "answer"}

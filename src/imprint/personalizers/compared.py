@@ -24,6 +24,7 @@ from imprint.personalizers.protocol import Histories, Personalizer
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.settings import CompareSettings
 from imprint.personalizers.shared import OnStep, SharedRecord, Teachable, taught, teach, within
+from imprint.personalizers.tuned_history import HistoryConditioner
 from imprint.personalizers.unpersonalised import Unpersonalised
 from imprint.personalizers.user_llm import UserLLMConditioner
 from imprint.search.chosen import chosen_configs
@@ -33,7 +34,7 @@ from imprint.search.scopes import SearchResult
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-SHARED = ("persona_plug", "user_llm")
+SHARED = ("tuned_history", "persona_plug", "user_llm")
 """Methods with one set of weights for everybody."""
 Record = Mapping[str, Any]
 
@@ -145,4 +146,6 @@ def compared_methods(
 def _conditioner(name: str, base: BaseModelInUse, settings: CompareSettings, seed: int, workspace: Path) -> Teachable:
     if name == "persona_plug":
         return PlugConditioner(base, settings.persona_plug, seed, workspace)
+    if name == "tuned_history":
+        return HistoryConditioner(base, settings.tuned_history, seed)
     return UserLLMConditioner(base, settings.user_llm, seed, workspace)

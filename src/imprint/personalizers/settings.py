@@ -59,6 +59,18 @@ class RecentHistorySettings(BaseModel):
     prompt: PromptForm = Field(default="turns", description="More turns before the query, or quoted in its words.")
 
 
+class TunedHistorySettings(BaseModel):
+    """The latest earlier interactions, put before the query of a model that was taught to read them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget_tokens: int = Field(
+        default=64, ge=1, description="Tokens of history before a query, shared among the interactions shown."
+    )
+    lora_rank: Literal[1, 2, 4, 8, 16, 32] = Field(default=16, description="At every feed-forward linear.")
+    fit: FitSettings = Field(description="How the LoRA is trained; the budget replaces max_tokens.")
+
+
 class RetrievalSettings(BaseModel):
     """The earlier interactions most like the query, put before it."""
 
@@ -161,6 +173,7 @@ Method = Literal[
     "pooled",
     "recent_history",
     "retrieval",
+    "tuned_history",
     "fixed_memory",
     "random_memory",
     "population_memory",
@@ -185,6 +198,7 @@ class CompareSettings(BaseModel):
     )
     recent_history: RecentHistorySettings
     retrieval: RetrievalSettings
+    tuned_history: TunedHistorySettings
     persona_plug: PlugSettings
     user_llm: UserLLMSettings
 

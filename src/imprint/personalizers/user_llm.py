@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from imprint.base.families import is_encoder_decoder
 from imprint.base.fit import fit
 from imprint.base.histories import all_rows
 from imprint.base.load import BaseModelInUse
-from imprint.base.sites import FEED_FORWARD
 from imprint.errors import SettingsError
+from imprint.personalizers.adapted import adapted
 from imprint.personalizers.conditioned import Asked, Lesson, lesson_of
 from imprint.personalizers.contextualiser import (
     GatedCrossAttention,
@@ -41,8 +40,6 @@ from imprint.personalizers.shared import OnStep, within
 from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
 from imprint.personalizers.user_encoder import UserEncoder
 from imprint.provenance import seed_for
-
-LORA_ALPHA_RATIO = 2.0
 
 
 class UserLLM(nn.Module):
@@ -114,7 +111,7 @@ class UserLLMConditioner:
         self.past = Past("user_llm")
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "user_llm", "language model"))
-            self.base, self._adapted = _adapted(base, settings)
+            self.base, self._adapted = _trained_with(base, settings)
 
     @property
     def module(self) -> UserLLM:
@@ -221,27 +218,8 @@ def _padded(timelines: Sequence[Tensor], device: torch.device) -> tuple[Tensor, 
     return batch, torch.arange(batch.shape[1], device=device) < lengths[:, None]
 
 
-def _adapted(base: BaseModelInUse, settings: UserLLMSettings) -> tuple[BaseModelInUse, dict[str, Tensor]]:
+def _trained_with(base: BaseModelInUse, settings: UserLLMSettings) -> tuple[BaseModelInUse, dict[str, Tensor]]:
     """The language model of a strategy, a copy where it is trained, and those of its weights that are."""
     if settings.strategy not in ("full", "lora"):
         return base, {}
-    copy = replace(base, model=deepcopy(base.model).float())
-    if settings.strategy == "full":
-        copy.model.requires_grad_(True)
-    else:
-        from peft import inject_adapter_in_model
-
-        from imprint.memory.config import MemoryConfig
-        from imprint.memory.peft_format import peft_config
-
-        targets = tuple(target for target in FEED_FORWARD if any(site.target == target for site in base.sites))
-        config = MemoryConfig(
-            ranks=(settings.lora_rank,),
-            targets=targets,
-            alpha_ratio=LORA_ALPHA_RATIO,
-            n_memories=1,
-            learning_rate=settings.fit.learning_rate,
-            epochs=1,
-        )
-        inject_adapter_in_model(peft_config(config, base.sites), copy.model)
-    return copy, {name: weight for name, weight in copy.model.named_parameters() if weight.requires_grad}
+    return adapted(base, settings.lora_rank if settings.strategy == "lora" else None)

@@ -13,6 +13,7 @@ METHOD_ORDER = (
     "pooled",
     "recent_history",
     "retrieval",
+    "tuned_history",
     "persona_plug",
     "user_llm",
     "fixed_memory",
