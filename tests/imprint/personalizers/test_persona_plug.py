@@ -7,7 +7,6 @@ import methods
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors import safe_open
 from toys import invented_rows, score_alone
 
 from imprint.base.settings import FitSettings
@@ -251,23 +250,6 @@ def test_history_embeddings_are_kept_on_disk_for_the_very_texts(llama, tmp_path)
     assert again.score(rows)[0].nats != scores[0]
     again.forget("ann")
     assert not file.exists()
-
-
-def test_what_encoding_took_is_known_to_whoever_finds_it_done(llama, tmp_path):
-    """Else the second method that reads the same vectors would look cheaper than the first."""
-    method, known = trained(llama, tmp_path)[1], methods.histories()
-    now = method().fit(known)
-    file = next(tmp_path.glob("histories-*")) / "ann.safetensors"
-    with safe_open(file, framework="pt") as kept:
-        took = float(kept.metadata()["seconds"])
-    file.unlink()
-
-    found = method().fit({"ann": known["ann"]}), method().fit({"ann": known["ann"]})
-
-    assert now == 0
-    assert took > 0
-    assert found[0] == 0
-    assert found[1] > 0
 
 
 def test_an_unknown_user_raises_and_an_empty_history_is_answered(llama, tmp_path):
