@@ -1,6 +1,7 @@
 """Kedro datasets with our promise: what is there is whole, or it is not there; on this machine and in a bucket alike.
 
-`json`, `text` and `plotly` datasets are Kedro's own, written through a temporary name; a table is a directory of
+`json` and `text` datasets are Kedro's own, written through a temporary name; a figure is not, because its import brings
+pandas and plotly, a second of every process that reads the catalog; a table is a directory of
 parquet parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in. Each lies at a
 path or at a URL (`imprint.storage`).
 """
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import PlotlyPreview
 from kedro_datasets.json import JSONDataset
-from kedro_datasets.plotly import JSONDataset as PlotlyDataset
 from kedro_datasets.text import TextDataset
 
 from imprint.data.atomic import write_bytes
@@ -67,12 +68,35 @@ class WholeText(_WholeFile, TextDataset):
         write_bytes(self._place, data.encode())
 
 
-class WholeFigure(_WholeFile, PlotlyDataset):
+class WholeFigure(_Placed, AbstractDataset[Any, Any]):
     """A plotly figure as JSON, written whole or not at all; kedro-viz draws it."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """`metadata` is for kedro-viz."""
+        self._place = at(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """The figure."""
+        from plotly.io import from_json
+
+        return from_json(self._text())
 
     def save(self, data: Any) -> None:
         """Replace the file."""
         write_bytes(self._place, data.to_json(remove_uids=True).encode())
+
+    def preview(self) -> PlotlyPreview:
+        """What kedro-viz draws."""
+        return PlotlyPreview(json.loads(self._text()))
+
+    def _exists(self) -> bool:
+        return fetch(self._place).is_file()
+
+    def _text(self) -> str:
+        if not self._exists():
+            raise DatasetError(f"{self.address} is not there; run the stage that draws it first.")
+        return self._place.read_text(encoding="utf-8")
 
 
 class RecordLines(_Placed, AbstractDataset[list[dict[str, Any]], list[dict[str, Any]]]):

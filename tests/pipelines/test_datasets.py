@@ -1,5 +1,7 @@
 """The catalog's datasets: whole or not there."""
 
+import inspect
+
 import pyarrow as pa
 import pytest
 from kedro.io import DatasetError
@@ -37,10 +39,14 @@ def test_a_figure_can_be_previewed(tmp_path):
     from plotly.graph_objects import Figure
 
     dataset = WholeFigure(filepath=str(tmp_path / "figure.json"))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="run the stage that draws it"):
+        dataset.preview()
     dataset.save(Figure(layout={"title": "A finding"}))
 
     assert dataset.load().layout.title.text == "A finding"
     assert "A finding" in str(dataset.preview())
+    assert str(inspect.signature(dataset.preview).return_annotation) == "PlotlyPreview", "by which kedro-viz draws it"
 
 
 def test_a_table_is_saved_from_memory_or_moved_from_where_it_was_made(tmp_path):
