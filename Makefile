@@ -37,7 +37,7 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/lint-imports --cache-dir .venv/import-linter
 
 viz: setup ## a static page of the DAG with previews, at http://localhost:4141
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[viz]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[viz]"
 	rm -rf build
 	$(BIN)/kedro viz build --include-previews
 	@test -s build/api/main || { echo "kedro viz build wrote no page: see its message above"; exit 1; }
