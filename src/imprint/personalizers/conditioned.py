@@ -7,11 +7,11 @@ The conditioner is handed `Asked`, in which there is no response; training, scor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,34 @@ class Lesson:
     def input_ids(self) -> tuple[int, ...]:
         """Token ids, soft ones included."""
         return self.example.input_ids
+
+
+class Lessons(Sequence[Lesson]):
+    """Lessons written when they are first asked for: of a large corpus a budget reaches only few."""
+
+    def __init__(self, plans: Sequence[Any], write: Callable[[Any], Lesson]) -> None:
+        """One lesson for each of `plans`, in their order, by `write`."""
+        self._plans, self._write = plans, write
+        self._written: dict[int, Lesson] = {}
+
+    def __len__(self) -> int:
+        """How many there would be."""
+        return len(self._plans)
+
+    @overload
+    def __getitem__(self, place: int) -> Lesson: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Lesson]: ...
+
+    def __getitem__(self, place: int | slice) -> Lesson | list[Lesson]:
+        """The lesson there."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        at = range(len(self))[place]
+        if at not in self._written:
+            self._written[at] = self._write(self._plans[at])
+        return self._written[at]
 
 
 class Conditioned:

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from imprint.base.examples import Interaction
+from imprint.base.histories import all_rows
 from imprint.base.load import BaseModelInUse
 from imprint.personalizers.choosers import ByWords
-from imprint.personalizers.conditioned import Asked, Lesson, lesson_of
+from imprint.personalizers.conditioned import Asked, Lesson, Lessons, lesson_of
 from imprint.personalizers.embeddings import HistoryEmbeddings
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.past import Past
@@ -106,18 +108,20 @@ class PlugConditioner:
     def restore(self, prepared: dict[str, Any]) -> None:
         """Nothing: its shape follows from the settings."""
 
-    def lessons(self, histories: Histories) -> list[Lesson]:
+    def lessons(self, histories: Histories) -> Lessons:
         """Every interaction as a lesson on what precedes it, and `augment` more on random parts of that."""
-        found = []
-        for rows in histories.values():
-            for row in rows:
-                before = self.past.places_before(question_of(row))
-                views: list[Sequence[int]] = [range(before)]
-                if before > ENOUGH_TO_AUGMENT:
-                    copies = range(self._settings.augment)
-                    views += [sub_history(before, self._seed, row.record_id, copy) for copy in copies]
-                found += [lesson_of(self, row, Asked(row.user_id, row.query, before, view, row.task)) for view in views]
-        return found
+        views: list[tuple[Interaction, int, int | None]] = []
+        for row in all_rows(histories):
+            before = self.past.places_before(question_of(row))
+            views.append((row, before, None))
+            if before > ENOUGH_TO_AUGMENT:
+                views += [(row, before, copy) for copy in range(self._settings.augment)]
+        return Lessons(views, self._lesson)
+
+    def _lesson(self, view: tuple[Interaction, int, int | None]) -> Lesson:
+        row, before, copy = view
+        shown = range(before) if copy is None else sub_history(before, self._seed, row.record_id, copy)
+        return lesson_of(self, row, Asked(row.user_id, row.query, before, shown, row.task))
 
     def _drop_index(self, user_id: str) -> None:
         if self._chooser is not None:

@@ -6,7 +6,7 @@ Weights lie in a folder named by what made them: base, settings, seed, budget an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Teachable(Conditioner, Protocol):
         """The shape that `prepare` gave, for weights to be loaded into."""
         ...
 
-    def lessons(self, histories: Histories) -> list[Lesson]:
+    def lessons(self, histories: Histories) -> Sequence[Lesson]:
         """What is learned from these histories, which the conditioner keeps already."""
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from imprint.base.histories import all_rows
 from imprint.base.load import BaseModelInUse
 from imprint.personalizers.adapted import adapted
-from imprint.personalizers.conditioned import Asked, Lesson, lesson_of
+from imprint.personalizers.conditioned import Asked, Lessons, lesson_of
 from imprint.personalizers.past import Past
 from imprint.personalizers.prompts import Prompts
 from imprint.personalizers.protocol import Histories
@@ -74,6 +75,6 @@ class HistoryConditioner:
     def restore(self, prepared: dict[str, Any]) -> None:
         """Nothing: its shape follows from the settings."""
 
-    def lessons(self, histories: Histories) -> list[Lesson]:
+    def lessons(self, histories: Histories) -> Lessons:
         """Every interaction as a lesson on what precedes it."""
-        return [lesson_of(self, row) for row in all_rows(histories)]
+        return Lessons(all_rows(histories), partial(lesson_of, self))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from imprint.base.histories import all_rows
 from imprint.base.load import BaseModelInUse
 from imprint.errors import SettingsError
 from imprint.personalizers.adapted import adapted
-from imprint.personalizers.conditioned import Asked, Lesson, lesson_of
+from imprint.personalizers.conditioned import Asked, Lessons, lesson_of
 from imprint.personalizers.contextualiser import (
     GatedCrossAttention,
     Perceiver,
@@ -173,9 +174,9 @@ class UserLLMConditioner:
             made = UserLLM(self.base, self._settings, sizes, self._vector, self._adapted)
         self._user_llm = made.to(self._device)
 
-    def lessons(self, histories: Histories) -> list[Lesson]:
+    def lessons(self, histories: Histories) -> Lessons:
         """Every interaction as a lesson on what precedes it."""
-        return [lesson_of(self, row) for row in all_rows(histories)]
+        return Lessons(all_rows(histories), partial(lesson_of, self))
 
     def prefix(self, asked: Asked) -> tuple[int, ...]:
         """The places of a soft prompt; none where the model attends instead."""

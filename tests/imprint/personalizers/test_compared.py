@@ -10,6 +10,7 @@ from toys import invented_rows
 
 from imprint.base.settings import FitSettings
 from imprint.data.atomic import read_manifest
+from imprint.personalizers import conditioned
 from imprint.personalizers.compared import teach_methods
 from imprint.personalizers.settings import (
     CompareSettings,
@@ -49,6 +50,33 @@ def test_user_llms_first_stage_is_paid_from_the_same_budget(llama, tmp_path, epo
     events = manifest["prepared"]["pretraining"]["events"]
     assert events == (16 if epochs == 1 else 304)  # two timelines of eight a step
     assert 600 <= record.training_tokens < 600 + 8 * 50
+
+
+@pytest.mark.parametrize("method", ["tuned_history", "persona_plug", "user_llm"])
+def test_lessons_that_a_budget_does_not_reach_are_never_written(llama, tmp_path, monkeypatch, method):
+    """Of a corpus with a million lessons, writing all would take longer than learning from some."""
+    many = {f"t{number}": invented_rows(f"t{number}", 20) for number in range(40)}
+    written, example_after = [], conditioned.example_after
+
+    def noted(*arguments):
+        written.append(arguments)
+        return example_after(*arguments)
+
+    monkeypatch.setattr(conditioned, "example_after", noted)
+    (record,) = teach_methods(llama, many, compare(method, budget=100), 1, tmp_path).values()
+
+    assert record.lessons == 800
+    assert 0 < len(written) < 200
+
+
+def test_lessons_are_a_sequence():
+    lessons = conditioned.Lessons(["a", "b", "c"], lambda plan: [plan])
+    assert [lessons[0], lessons[-1]] == [["a"], ["c"]]
+    assert lessons[0] is lessons[0]
+    assert lessons[1:] == [["b"], ["c"]]
+    assert list(lessons) == [["a"], ["b"], ["c"]]
+    with pytest.raises(IndexError):
+        lessons[3]
 
 
 def test_a_budget_lowers_a_settings_own_bound_and_never_raises_it():
