@@ -108,8 +108,8 @@ common="--pipeline __default__ --env test"
     step "a search of the population" 0 --step search $common --nodes group_users,search_population
     step "searches of users' own" 0 --step search-own $common --nodes search_own_configs
     step "memories" 0 --step inject $common --nodes train_memories,train_baseline_memories
-    step "answers and scores" 0 --step evaluate $common --nodes answer_queries,score_methods
     step "whose memory is best for whom" 0 --step specificity $common --nodes measure_specificity
+    step "answers and scores" 0 --step evaluate $common --nodes answer_queries,score_methods
     step "metrics and report" 0 --step report $common \
         --nodes plot_search,plot_gains,plot_specificity,summarise_metrics,write_report
     step "a node that fails" 1 --step prepare $common --nodes ingest_corpus \
