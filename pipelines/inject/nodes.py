@@ -48,9 +48,9 @@ def train_baseline_memories(
     shard_names: list[str],
     shard: str | None,
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """What `memory` is held against: all users in the fixed config, in random search's, and in the population's.
+    """What `memory` is held against: all in the fixed config, in random search's, and in the population's.
 
-    Whose own config is one of these is not trained in it again.
+    Whose own config is the population's is not trained in it again.
     """
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
@@ -91,10 +91,11 @@ def _train(
     for name in names:
         chosen = chosen_configs(SearchResult(**search_result), own(name))
         histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping)
-        made: dict[str, dict[str, Any]] = {}
+        made = {}
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
-            others = [StoreRecord(**one) for one in (*there(name), *made.values())]
+            # a comparison makes the other methods too, and finds them by their names
+            others = [StoreRecord(**one) for one in there(name) if method == "population_memory"]
             made[method] = train_memories(model, histories, *how, others).model_dump(mode="json")
         yield name, made

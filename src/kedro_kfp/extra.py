@@ -15,7 +15,10 @@ _LEAN = "_KFP_RUNTIME"  # "true" in kfp's own containers, where `import kfp` lea
 
 
 def kfp_module(name: str, purpose: str) -> ModuleType:
-    """The module; `MissingPackageError` with the install command where its package is not there."""
+    """The module; `MissingPackageError` with the install command where its package is not there.
+
+    After it `import kfp` may be without `kfp.Client` in this process: ask for `kfp.client`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # kfp's own imports warn of their own parts

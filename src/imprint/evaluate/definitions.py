@@ -157,7 +157,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "own_words_rate",
             "A trial of the judge: share of the judged queries for which it prefers what the user really wrote to the "
-            "opponent's response, ties as halves. Close to one half, the judge cannot tell, and win_rate means little.",
+            "opponent's response, where these differ. Near one half or below it the judge cannot tell, and win_rate "
+            "means little; near one it may still go by fluency alone.",
             None,
             "1",
             "0 to 1",

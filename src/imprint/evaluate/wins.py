@@ -1,7 +1,7 @@
 """Win rates: how often a judge prefers a method's response to that of the opponent, for the same query.
 
 A judge for whom the order may matter is asked in both; where it contradicts itself it has no preference. Every judge is
-tried itself: whether it prefers what the user really wrote to the opponent's response.
+tried itself: whether it prefers what the user really wrote, a test response, to the opponent's.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def judged(
         if record in chosen and record in opposed:
             tried = row["method"] == settings.opponent
             verdict, text = ("own_won", row["reference"]) if tried else ("won", row["response"])
-            row[verdict] = TIE
-            if text != opposed[record]:
+            if text.strip() == opposed[record].strip():
+                row[verdict] = None if tried else TIE  # nothing to tell apart is no trial
+            else:
                 pair = Pair(record, histories[row["user_id"]], row["query"], text, opposed[record])
                 asked.append((row, verdict, pair))
     for (row, verdict, _), won in zip(asked, preferred(judge, [pair for _, _, pair in asked]), strict=True):
@@ -112,7 +113,7 @@ def wins(responses: Iterable[Mapping[str, Any]]) -> PerUser:
     kept: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in responses:
         for verdict in ("won", "own_won"):
-            if row[verdict] is not None:
+            if row.get(verdict) is not None:
                 kept[row["method"], verdict, row["user_id"]].append(row[verdict])
     found: PerUser = defaultdict(lambda: defaultdict(dict))
     for (method, verdict, user_id), won in kept.items():

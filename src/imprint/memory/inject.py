@@ -4,7 +4,8 @@ Users are trained crew by crew. A finished crew is on disk at once, a part a use
 (base, configs, rows, seed). A run that starts again finds those parts and trains the other crews, each with the same
 members as before, so that it ends with the same bytes; a kill loses the crew in flight and nobody else. When all parts
 are there, they are packed into the store and removed. A store is kept under the same kind of name, so an unchanged
-population is never trained twice; nor is a user whom two methods give the same config.
+population is never trained twice. Nor need a user be to whom two methods give the same config: what was taken from
+another store is part of the name, because in other company a user's weights differ in their last bits.
 """
 
 from __future__ import annotations
@@ -102,15 +103,18 @@ def train_memories(
 
     `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
     kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
-    A memory that one of the `others` has, of the same rows in the same config, is taken from there with its seconds.
+    A memory that one of the `others` has, of the same rows in the same config, is taken from there with its seconds,
+    and the store says so; never where training may stop early.
     """
-    name = _name(base, histories, configs, seed, memory, chosen_by)
+    # where training stops early a memory depends on validation rows too, and is nobody else's
+    trained_by = "" if memory.early_stopping else fingerprint(_conditions(base, seed, memory))
+    taken = _elsewhere(others, trained_by, histories, configs)
+    name = _name(base, histories, configs, seed, memory, chosen_by, taken)
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
         parts = fetch(workspace / f"memories-{name}.parts")
-        trained_by = fingerprint(_conditions(base, seed, memory))
-        taken = set() if memory.early_stopping else _take(others, trained_by, histories, configs, parts)
+        _take(taken, parts)
         rest = [history for history in histories if history.user_id not in taken]
         _train_crews(base, rest, configs, seed, memory, parts, lambda done: on_user(len(taken) + done, len(histories)))
         shards = {history.shard for history in histories}
@@ -121,6 +125,7 @@ def train_memories(
             "trained_by": trained_by,
             "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),
+            "taken": {user_id: record.fingerprint for user_id, record in taken.items()},
             "histories": {history.user_id: history.row_fingerprint for history in histories},
             "code": code_version(),
             "seconds": {one.user_id: _about(_part(parts, one.user_id))["seconds"] for one in histories},
@@ -139,8 +144,11 @@ def _name(
     seed: int,
     memory: MemorySettings,
     chosen_by: Mapping[str, Any],
+    taken: Mapping[str, StoreRecord],
 ) -> str:
     made_of = [dict(chosen_by), *_conditions(base, seed, memory)]
+    if taken:
+        made_of.append({user_id: record.fingerprint for user_id, record in sorted(taken.items())})
     rows = [
         [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
         for history in histories
@@ -156,24 +164,32 @@ def _conditions(base: BaseModelInUse, seed: int, memory: MemorySettings) -> list
     return [base.reading, seed, memory.batch_rows, memory.trainer, TRAINING_VERSION]
 
 
-def _take(
+def _elsewhere(
     others: Sequence[StoreRecord],
     trained_by: str,
     histories: Sequence[History],
     configs: Mapping[str, MemoryConfig],
-    parts: Path,
-) -> set[str]:
-    """Whose memories other stores have already; they are parts now."""
-    taken: set[str] = set()
-    for record in (record for record in others if record.trained_by == trained_by):
+) -> dict[str, StoreRecord]:
+    """By user, the store that has their memory of these rows in this config."""
+    found: dict[str, StoreRecord] = {}
+    for record in (record for record in others if trained_by and record.trained_by == trained_by):
         store = MemoryStore(at(record.path))
-        for history in (one for one in histories if one.user_id not in taken and one.user_id in store):
-            user_id = history.user_id
-            same = store.config_of(user_id) == configs[user_id]
-            if same and store.rows_of(user_id) == history.row_fingerprint:
-                _write_part(_part(parts, user_id), store.load(user_id), record.seconds[user_id])
-                taken.add(user_id)
-    return taken
+        for history in (one for one in histories if one.user_id not in found and one.user_id in store):
+            same = store.config_of(history.user_id) == configs[history.user_id]
+            if same and store.rows_of(history.user_id) == history.row_fingerprint:
+                found[history.user_id] = record
+    return found
+
+
+def _take(taken: Mapping[str, StoreRecord], parts: Path) -> None:
+    """Make parts of memories in other stores, but of those that are parts already."""
+    stores: dict[str, MemoryStore] = {}
+    for user_id, record in taken.items():
+        part = _part(parts, user_id)
+        if not part.is_file():
+            if record.path not in stores:
+                stores[record.path] = MemoryStore(at(record.path))
+            _write_part(part, stores[record.path].load(user_id), record.seconds[user_id])
 
 
 def _train_crews(

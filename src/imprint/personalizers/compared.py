@@ -14,7 +14,7 @@ from imprint.base.settings import BaseSettings
 from imprint.data.shards import ByShard, users_in
 from imprint.errors import SettingsError
 from imprint.memory.budget import within_budget
-from imprint.memory.inject import StoreRecord, read_training, train_memories
+from imprint.memory.inject import read_training, train_memories
 from imprint.memory.settings import FleetSettings, MemorySettings
 from imprint.personalizers.choosers import Latest, retriever
 from imprint.personalizers.methods import opened
@@ -82,8 +82,7 @@ def train_memory_methods(
     chosen = {name: chosen_configs(found, own(name)) for name in shards}
     wanted = {name.removesuffix("+retrieval") for name in settings.methods}
     made: dict[str, dict[str, Any]] = {}
-    named = (method for method in chosen_configs(found) if method in wanted)
-    for method in sorted(named, key=lambda method: method != "memory"):  # as inject does: what it made is found again
+    for method in (method for method in chosen_configs(found) if method in wanted):
         configs = {
             one.user_id: chosen[name][method].config_of(one.user_id) for name in shards for one in histories[name]
         }
@@ -94,8 +93,7 @@ def train_memory_methods(
         for name, mine in histories.items():
             theirs = {one.user_id: kept[one.user_id] for one in mine}
             how = theirs, seed, memory, workspace, chosen[name][method].chosen_by, draw[name]
-            others = [StoreRecord(**one["stores"][name]) for one in made.values()]
-            stores[name] = train_memories(model, mine, *how, others).model_dump(mode="json")
+            stores[name] = train_memories(model, mine, *how).model_dump(mode="json")
         made[method] = {"stores": stores, "tokens": tokens}
     return made
 

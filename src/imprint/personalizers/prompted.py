@@ -40,10 +40,11 @@ class Prompted:
 
     def fit(self, histories: Histories) -> float:
         """Keep these histories; users' memories, where it has any, must have been trained on them."""
+        spared = self._model.fit(histories)  # first: what it refuses must not be kept here
         for user_id in histories:
             self._chooser.forget(user_id)
         self._past.keep(histories)
-        return self._model.fit(histories)
+        return spared
 
     def score(self, rows: Sequence[Interaction]) -> list[RowLoss]:
         """Loss of every row's response, in order."""

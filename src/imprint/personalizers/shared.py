@@ -29,7 +29,7 @@ OnStep = Callable[[int, int], None]
 class Teachable(Conditioner, Protocol):
     """A conditioner that can be trained.
 
-    `reading` is the fingerprint of the frozen encoder that it reads histories with.
+    `reading` names what it reads histories with: a frozen encoder, the precision of the base it was made on.
     """
 
     reading: str

@@ -28,13 +28,14 @@ from imprint.provenance import seed_for
 
 
 class HistoryConditioner:
-    """History as turns before the query of a base with a LoRA: until it is trained, the base with that prompt."""
+    """History as turns before the query of a base with a LoRA: until it is trained, the base with that prompt.
 
-    reading = "the prompt"
+    Training and answering are in fp32, whatever the base computes in.
+    """
 
     def __init__(self, base: BaseModelInUse, settings: TunedHistorySettings, seed: int) -> None:
         """`SettingsError` where the base has no positions for `budget_tokens` of history."""
-        self.past = Past("tuned_history")
+        self.past, self.reading = Past("tuned_history"), base.dtype  # the copy no longer says what it was rounded to
         self._prompts = Prompts(base, settings.budget_tokens)
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "tuned_history", "weights"))

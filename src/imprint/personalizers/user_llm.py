@@ -40,7 +40,7 @@ from imprint.personalizers.settings import UserLLMSettings
 from imprint.personalizers.shared import OnStep, within
 from imprint.personalizers.soft import SOFT, embedding_norm, embedding_width, soft_tokens
 from imprint.personalizers.user_encoder import UserEncoder
-from imprint.provenance import seed_for
+from imprint.provenance import fingerprint, seed_for
 
 
 class UserLLM(nn.Module):
@@ -104,7 +104,8 @@ class UserLLMConditioner:
         if settings.contextualise == "soft_prompt":
             require_room(base, settings.latents or settings.max_events + 1, "user_llm.latents")
         encoder = text_encoder(base, settings.encoder)
-        self._vector, self.reading = encoder.width, encoder.fingerprint
+        # a copy that is trained no longer says what the base computed in
+        self._vector, self.reading = encoder.width, fingerprint(encoder.fingerprint, base.dtype)
         self._embeddings = HistoryEmbeddings(encoder, settings.history_text, workspace)
         self._vocabulary: EventVocabulary | None = None
         self._events: dict[str, Tensor] = {}

@@ -76,10 +76,10 @@ def test_responses_are_held_against_the_opponents_to_the_same_query():
     found = judged(rows, {"ann": PAST}, liker, JudgeSettings(rows_per_user=9))
 
     assert [row["won"] for row in found] == [None, 1, 0.5, None, 0, None, None, None]
-    assert [row["own_won"] for row in found] == [1, None, None, 0.5, None, None, None, None]
+    assert [row["own_won"] for row in found] == [1, None, None, None, None, None, None, None]
     assert len(liker.asked[0]) == 3  # equal responses were not asked about
     assert wins(found) == {
-        "base": {"own_words_rate": {"ann": 0.75}},
+        "base": {"own_words_rate": {"ann": 1.0}},
         "memory": {"win_rate": {"ann": 0.5}, "tie_rate": {"ann": 0.0}},
         "pooled": {"win_rate": {"ann": 0.5}, "tie_rate": {"ann": 1.0}},
     }

@@ -11,6 +11,7 @@ from fleets import threads
 from toys import invented_rows
 
 from imprint.base.fit import TRAINING_VERSION
+from imprint.data.atomic import read_manifest
 from imprint.memory import training
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
@@ -93,36 +94,72 @@ def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeyp
     assert seen == [(5, 5)], "who draws a bar over several shards sees this one as done"
 
 
-def test_who_has_the_same_memory_by_another_method_is_not_trained_again(llama, tmp_path, monkeypatch):
-    other = train(llama, histories(llama), CONFIG, 1, tmp_path)
-    longer = histories(llama, rows=11)
-    given = [longer[0], *histories(llama)[1:]]  # u1 has one row more by now
-    configs = {user: CONFIG.model_copy(update={"epochs": 2}) if user == "u3" else CONFIG for user in USERS}
-    seconds = dict(other.seconds) | {"u2": 77.0}
-    trained = []
+@pytest.fixture
+def shared(llama):
+    """Of a second method: u1 has one row more by now, u3 another config, for the rest all is the same."""
+    given = [histories(llama, rows=11)[0], *histories(llama)[1:]]
+    return given, dict.fromkeys(USERS, CONFIG) | {"u3": CONFIG.model_copy(update={"epochs": 2})}
 
-    def noted(base, user_id, *arguments):
-        trained.append(user_id)
-        return train_memory(base, user_id, *arguments)
 
-    def again(folder, seed=1, early_stopping=None):
-        trained.clear()
-        how = MemorySettings(fixed_config=CONFIG, trainer="one_user", early_stopping=early_stopping)
-        others = [other.model_copy(update={"seconds": seconds})]
-        return train_memories(llama, given, configs, seed, how, tmp_path / folder, {"tid": 9}, lambda *_: None, others)
+def train_beside(base, shared, workspace, others, seed=1, early_stopping=None, trainer="fleet"):
+    crews = {"trainer": trainer, "fleet": FleetSettings(crew=2), "early_stopping": early_stopping}
+    how = MemorySettings(fixed_config=CONFIG, **crews)
+    return train_memories(base, *shared, seed, how, workspace, {"tid": 9}, lambda *_: None, others)
 
-    monkeypatch.setattr(training, "train_memory", noted)
-    record = again("same")
 
-    assert trained == ["u1", "u3"]
+@pytest.mark.parametrize("trainer", ["one_user", "fleet"])
+def test_who_has_the_same_memory_by_another_method_is_not_trained_again(llama, tmp_path, shared, trainer):
+    other = train(llama, histories(llama), CONFIG, 1, tmp_path, trainer=trainer)
+    known = other.model_copy(update={"seconds": dict(other.seconds) | {"u2": 77.0}})
+
+    record = train_beside(llama, shared, tmp_path, [known], trainer=trainer)
+
     store, before = MemoryStore(Path(record.path)), MemoryStore(Path(other.path))
     for user in ("u2", "u4", "u5"):
         for mine, theirs in zip(store.load(user).episodes, before.load(user).episodes, strict=True):
-            assert mine.row_fingerprint == theirs.row_fingerprint
             assert all(torch.equal(mine.factors[site].b, theirs.factors[site].b) for site in theirs.factors)
     assert record.seconds["u2"] == 77.0, "what it cost when it was made"
-    assert again("other seed", seed=2).users == len(trained) == 5
-    assert again("may stop", early_stopping=PATIENT).users == len(trained) == 5
+    assert read_manifest(Path(record.path))["taken"] == dict.fromkeys(("u2", "u4", "u5"), other.fingerprint)
+    assert store.load("u1").episodes[1].row_fingerprint != before.load("u1").episodes[1].row_fingerprint
+
+
+def test_a_store_with_memories_of_another_has_a_name_of_its_own(llama, tmp_path, shared):
+    """In other company a user's last bits differ: what a name stands for must not depend on who trained first."""
+    other = train(llama, histories(llama), CONFIG, 1, tmp_path, trainer="fleet")
+    alone, beside = (train_beside(llama, shared, tmp_path, others) for others in ([], [other]))
+    useless = train(llama, histories(llama)[:1], CONFIG, 1, tmp_path, trainer="fleet")
+
+    assert alone.fingerprint != beside.fingerprint
+    assert read_manifest(Path(alone.path))["taken"] == {}
+    assert train_beside(llama, shared, tmp_path, [useless]) == alone
+
+
+OTHERWISE = [{"seed": 2}, {"early_stopping": EarlyStopping(patience=1)}, {"trainer": "one_user"}]
+
+
+@pytest.mark.parametrize("change", OTHERWISE, ids=str)
+def test_a_memory_that_was_trained_otherwise_is_nobody_elses(llama, tmp_path, shared, change):
+    """Neither way: a store with early stopping takes none, and gives none."""
+    plain = train_beside(llama, shared, tmp_path, [])
+    changed = train_beside(llama, shared, tmp_path, [plain], **change)
+    again = train_beside(llama, (shared[0], dict.fromkeys(USERS, CONFIG)), tmp_path, [changed])
+
+    assert [read_manifest(Path(record.path))["taken"] for record in (changed, again)] == [{}, {}]
+
+
+def test_a_kill_among_memories_of_another_store_changes_nothing(llama, tmp_path, shared, monkeypatch):
+    other = train(llama, histories(llama), CONFIG, 1, tmp_path, trainer="fleet")
+    whole = train_beside(llama, shared, tmp_path / "whole", [other])
+    loads, load = [], MemoryStore.load
+    with monkeypatch.context() as context:
+        context.setattr(Fleet, "train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_beside(llama, shared, tmp_path / "cut", [other])
+    monkeypatch.setattr(MemoryStore, "load", lambda store, user: loads.append(user) or load(store, user))
+    resumed = train_beside(llama, shared, tmp_path / "cut", [other])
+
+    assert packs(resumed) == packs(whole)
+    assert loads == [], "they were parts already"
 
 
 @pytest.mark.parametrize("change", ["rows", "seed", "config", "users"])

@@ -11,6 +11,7 @@ from imprint.errors import SettingsError
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.conditioned import Conditioned
 from imprint.personalizers.prompted import Prompted
+from imprint.personalizers.protocol import Question
 from imprint.personalizers.settings import TunedHistorySettings
 from imprint.personalizers.shared import taught, teach
 from imprint.personalizers.tuned_history import HistoryConditioner
@@ -67,6 +68,9 @@ def test_training_helps_where_the_history_tells_the_answer(repeating, tmp_path):
     assert own < swapped - 0.5
     assert own < base - 0.5
     assert own < methods.losses_of_new_users(recent_history(repeating), repeating)[0]
+    question = Question("new-apple", "window table")
+    method.fit({"new-apple": methods.one_word("new-apple", "stone", 6)})
+    assert method.respond([question], 2) == ["stone stone"], "its answers come from the LoRA too"
 
 
 def test_the_base_is_left_alone_and_history_is_paid_for(llama, tmp_path):
