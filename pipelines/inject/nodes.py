@@ -95,7 +95,6 @@ def _train(
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
-            # a comparison makes the other methods too, and finds them by their names
             others = [StoreRecord(**one) for one in there(name) if method == "population_memory"]
             made[method] = train_memories(model, histories, *how, others).model_dump(mode="json")
         yield name, made
