@@ -1,9 +1,9 @@
 """Kedro datasets with our promise: what is there is whole, or it is not there; on this machine and in a bucket alike.
 
 `json` and `text` datasets are Kedro's own, written through a temporary name; a figure is not, because its import brings
-pandas and plotly, a second of every process that reads the catalog; a table is a directory of
-parquet parts with its manifest last; a workspace is a folder that nodes keep content-addressed work in. Each lies at a
-path or at a URL (`imprint.storage`).
+pandas and plotly, a second of every process that reads the catalog; a table is a directory of parquet parts with its
+manifest last; a workspace is a folder that nodes keep content-addressed work in. Each lies at a path or at a URL
+(`imprint.storage`).
 """
 
 from __future__ import annotations
@@ -68,13 +68,20 @@ class WholeText(_WholeFile, TextDataset):
         write_bytes(self._place, data.encode())
 
 
-class WholeFigure(_Placed, AbstractDataset[Any, Any]):
-    """A plotly figure as JSON, written whole or not at all; kedro-viz draws it."""
+class _OwnFile(_Placed, AbstractDataset[Any, Any]):
+    """One file in a form of ours."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """`metadata` is for kedro-viz."""
         self._place = at(filepath)
         self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return fetch(self._place).is_file()
+
+
+class WholeFigure(_OwnFile):
+    """A plotly figure as JSON, written whole or not at all; kedro-viz draws it."""
 
     def load(self) -> Any:
         """The figure."""
@@ -90,22 +97,14 @@ class WholeFigure(_Placed, AbstractDataset[Any, Any]):
         """What kedro-viz draws."""
         return PlotlyPreview(json.loads(self._text()))
 
-    def _exists(self) -> bool:
-        return fetch(self._place).is_file()
-
     def _text(self) -> str:
         if not self._exists():
             raise DatasetError(f"{self.address} is not there; run the stage that draws it first.")
         return self._place.read_text(encoding="utf-8")
 
 
-class RecordLines(_Placed, AbstractDataset[list[dict[str, Any]], list[dict[str, Any]]]):
+class RecordLines(_OwnFile):
     """JSON lines, one record a line, written whole or not at all."""
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """`metadata` is for kedro-viz."""
-        self._place = at(filepath)
-        self.metadata = metadata
 
     def load(self) -> list[dict[str, Any]]:
         """All records."""
@@ -117,9 +116,6 @@ class RecordLines(_Placed, AbstractDataset[list[dict[str, Any]], list[dict[str, 
         """Replace the file."""
         lines = (json.dumps(record) + "\n" for record in data)  # ASCII: a line break of Unicode ends no record
         write_bytes(self._place, "".join(lines).encode())
-
-    def _exists(self) -> bool:
-        return fetch(self._place).is_file()
 
 
 class Table(_Placed, AbstractDataset[Any, Any]):

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 
 class StoreRecord(BaseModel):
-    """Which memories a run made; what crosses between stages instead of the weights."""
+    """Which memories a run made; what crosses between stages instead of the weights.
+
+    `trained_by` is the fingerprint of all that a memory depends on but its rows and its config; empty where training
+    may stop early, and in stores from before it was kept.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -176,7 +180,7 @@ def _elsewhere(
         store = MemoryStore(at(record.path))
         for history in (one for one in histories if one.user_id not in found and one.user_id in store):
             same = store.config_of(history.user_id) == configs[history.user_id]
-            if same and store.rows_of(history.user_id) == history.row_fingerprint:
+            if same and store.row_fingerprint_of(history.user_id) == history.row_fingerprint:
                 found[history.user_id] = record
     return found
 

@@ -187,7 +187,7 @@ class MemoryStore:
         """The config of the user's memory. `UnknownUserError` for anybody without one."""
         return MemoryConfig.model_validate_json(self._rows_of(user_id)[0]["config"])
 
-    def rows_of(self, user_id: str) -> str:
+    def row_fingerprint_of(self, user_id: str) -> str:
         """The fingerprint of the history that the memory was made of. `UnknownUserError` for anybody without one."""
         made_of: str = self._manifests[self._rows_of(user_id)[0]["store"]]["histories"][user_id]
         return made_of

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from imprint.base.load import BaseModelInUse
 from imprint.base.sites import FEED_FORWARD
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 LORA_ALPHA_RATIO = 2.0
 
 
-def adapted(base: BaseModelInUse, lora_rank: int | None) -> tuple[BaseModelInUse, dict[str, Tensor]]:
+def adapted(base: BaseModelInUse, lora_rank: int | None) -> tuple[BaseModelInUse, nn.ParameterDict]:
     """The copy, in fp32, and by their names in it the weights that are trained: a LoRA's, or all without a rank.
 
-    A fresh LoRA changes nothing: its B is zero.
+    In the names, `|` stands for a dot. A fresh LoRA changes nothing: its B is zero.
     """
     copy = replace(base, model=deepcopy(base.model).float())
     if lora_rank is None:
@@ -40,4 +38,5 @@ def adapted(base: BaseModelInUse, lora_rank: int | None) -> tuple[BaseModelInUse
             epochs=1,
         )
         inject_adapter_in_model(peft_config(config, base.sites), copy.model)
-    return copy, {name: weight for name, weight in copy.model.named_parameters() if weight.requires_grad}
+    trained = (named for named in copy.model.named_parameters() if named[1].requires_grad)
+    return copy, nn.ParameterDict({name.replace(".", "|"): weight for name, weight in trained})

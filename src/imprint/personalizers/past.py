@@ -43,6 +43,10 @@ class Past:
         """Everything known of a user: for what is computed once and cut by `places_before` later."""
         return list(self._rows_of(user_id))
 
+    def bytes_of(self, user_id: str) -> int:
+        """Bytes of a user's texts."""
+        return sum(len(f"{row.query}{row.response}".encode()) for row in self._rows_of(user_id))
+
     def forget(self, user_id: str) -> None:
         """Know nothing of the user any more."""
         self._rows.pop(user_id, None)

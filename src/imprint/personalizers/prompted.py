@@ -65,8 +65,7 @@ class Prompted:
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's texts, and of their memory where there is one."""
-        rows = self._past.rows_of(user_id)
-        return self._model.bytes_of(user_id) + sum(len(f"{row.query}{row.response}".encode()) for row in rows)
+        return self._model.bytes_of(user_id) + self._past.bytes_of(user_id)
 
     def forget(self, user_id: str) -> tuple[str, ...]:
         """Drop the user's history and its index; what the answering model keeps is named by it."""

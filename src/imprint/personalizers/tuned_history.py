@@ -39,8 +39,7 @@ class HistoryConditioner:
         self._prompts = Prompts(base, settings.budget_tokens)
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "tuned_history", "weights"))
-            self.base, weights = adapted(base, settings.lora_rank)
-        self._module = nn.ParameterDict({name.replace(".", "|"): weight for name, weight in weights.items()})
+            self.base, self._module = adapted(base, settings.lora_rank)
 
     @property
     def module(self) -> nn.Module:
@@ -58,7 +57,7 @@ class HistoryConditioner:
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's texts."""
-        return sum(len(f"{row.query}{row.response}".encode()) for row in self.past.rows_of(user_id))
+        return self.past.bytes_of(user_id)
 
     def prefix(self, asked: Asked) -> tuple[int, ...]:
         """The latest interactions that fit."""

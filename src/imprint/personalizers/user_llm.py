@@ -47,9 +47,14 @@ class UserLLM(nn.Module):
     """All weights of the method. `adapted` are those of the language model that are trained too."""
 
     def __init__(
-        self, base: BaseModelInUse, settings: UserLLMSettings, sizes: list[int], vector: int, adapted: dict[str, Tensor]
+        self,
+        base: BaseModelInUse,
+        settings: UserLLMSettings,
+        sizes: list[int],
+        vector: int,
+        adapted: nn.ParameterDict,
     ) -> None:
-        """`sizes` and `vector` are `UserEncoder`'s; names in `adapted` are the language model's own."""
+        """`sizes` and `vector` are `UserEncoder`'s; `adapted` are weights of the language model, by its own names."""
         super().__init__()
         config: Any = base.model.config
         width, hidden = settings.width, int(config.hidden_size)
@@ -64,7 +69,7 @@ class UserLLM(nn.Module):
         self.prompt = None
         if not self.layers:
             self.prompt = SoftPrompt(width, embedding_width(base.model), embedding_norm(base.model))
-        self.adapted = nn.ParameterDict({name.replace(".", "|"): weight for name, weight in adapted.items()})
+        self.adapted = adapted
 
     def forward(self, events: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """What the language model is given of timelines [rows, L, …], and which of it is real, [rows, states]."""
@@ -220,8 +225,8 @@ def _padded(timelines: Sequence[Tensor], device: torch.device) -> tuple[Tensor, 
     return batch, torch.arange(batch.shape[1], device=device) < lengths[:, None]
 
 
-def _trained_with(base: BaseModelInUse, settings: UserLLMSettings) -> tuple[BaseModelInUse, dict[str, Tensor]]:
+def _trained_with(base: BaseModelInUse, settings: UserLLMSettings) -> tuple[BaseModelInUse, nn.ParameterDict]:
     """The language model of a strategy, a copy where it is trained, and those of its weights that are."""
     if settings.strategy not in ("full", "lora"):
-        return base, {}
+        return base, nn.ParameterDict()
     return adapted(base, settings.lora_rank if settings.strategy == "lora" else None)
