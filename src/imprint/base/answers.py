@@ -3,6 +3,10 @@
     [bos] query <eos> ──► "The " ──► "Matrix <eos>"        the query once, a beginning that several answers have once,
                              └────► "Mummy <eos>"          and no branch that is already less likely than the floor
 
+A causal model reads them as a tree that grows on the query (`continuation.Branches`). A model that cannot reads each
+beginning as a row with a copy of the query before it, which is dear where a history stands in the query too
+(docs/log.md).
+
 A likelihood is the probability that the model gives exactly this answer: the sum of log-probabilities over its tokens,
 `<eos>` among them. It is not divided by the length, because the answers of a model with an end add up to one as they
 are, and a longer one is no better for being long.
@@ -11,21 +15,22 @@ are, and a longer one is no better for being long.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from imprint.base.continuation import Continuation, continued
+from imprint.base.continuation import Branches, Continuation, can_branch, continued
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.families import logits_of
 
 ROWS = 256
-"""Rows in one pass."""
+"""Nodes in one pass."""
 
 Beside = Callable[[Sequence[int], bool], AbstractContextManager[None]]
 """Within the block the model reads rows of the prompts of these numbers, one a row: the prompts themselves, or, where
@@ -105,20 +110,21 @@ def _grow(grown: list[dict[int, int]], path: tuple[int, ...]) -> int:
 
 
 class _Front(NamedTuple):
-    """Nodes of one level that are reached, one a row.
+    """Nodes of one level that are reached.
 
-    `owner` is the number of each row's prompt, `row` the row of `text` that it continues, `log` its log-probability;
-    each is [rows]. The tokens of `node` are not in `text` yet, which is None before anything is read.
+    `owner` is the number of each one's prompt, which never falls, `after` the place in `text` of the node before it,
+    `log` its log-probability; each is [nodes]. The tokens of `node` are not in `text` yet, which is None before
+    anything is read.
     """
 
     owner: Tensor
     node: Tensor
-    row: Tensor
+    after: Tensor
     log: Tensor
-    text: Continuation | None
+    text: Any
 
     def take(self, places: Tensor | slice) -> _Front:
-        return _Front(self.owner[places], self.node[places], self.row[places], self.log[places], self.text)
+        return _Front(self.owner[places], self.node[places], self.after[places], self.log[places], self.text)
 
 
 def likelihoods(
@@ -134,7 +140,8 @@ def likelihoods(
     exact. `prompts` of several slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
     """
     device = next(model.parameters()).device
-    tree, reader = tree.to(device), _Reader(model, prompts, beside)
+    reads = _Grown if can_branch(model) else _Copied
+    tree, reader = tree.to(device), reads(model, prompts, beside)
     found = torch.full((reader.count, len(tree.token)), -math.inf, device=device)
     floor = torch.tensor(floors, device=device)
     fronts = [reader.beginning()]
@@ -148,7 +155,7 @@ def likelihoods(
     return found[:, tree.ends].cpu()
 
 
-def _ahead(front: _Front, logits: Tensor, tree: AnswerTree, text: Continuation) -> _Front:
+def _ahead(front: _Front, logits: Tensor, tree: AnswerTree, text: Any) -> _Front:
     """All children of a front's nodes; `logits` [rows, vocabulary] are those of the token after each."""
     logs = torch.log_softmax(logits.float(), dim=-1)
     many = tree.children[front.node]
@@ -158,8 +165,8 @@ def _ahead(front: _Front, logits: Tensor, tree: AnswerTree, text: Continuation) 
     return _Front(front.owner[row], child, row, front.log[row] + logs[row, tree.token[child]], text)
 
 
-class _Reader:
-    """Prompts, and how rows that continue them are put to the model."""
+class _Reader(ABC):
+    """Prompts, and how nodes that continue them are put to the model."""
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[tuple[int, ...]]], beside: Beside) -> None:
         self._model, self._beside, self._device = model, beside, next(model.parameters()).device
@@ -168,34 +175,21 @@ class _Reader:
         self._slot_of, self._slots = torch.tensor(slot_of, device=self._device), len(prompts)
         self.count = len(self._prompts)
 
+    @abstractmethod
+    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Any]:
+        """Hidden states after each node, [nodes, width], and the text that these very nodes end."""
+
     def beginning(self) -> _Front:
         """Every prompt, nothing answered."""
         owner = torch.arange(self.count, device=self._device)
         return _Front(owner, torch.zeros_like(owner), owner, torch.zeros(self.count, device=self._device), None)
 
-    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Continuation]:
-        """Hidden states after each row's last token, [rows, width], and the text of these very rows."""
-        laid, back = self._in_slots(front.owner)
-        owner = front.owner[laid].tolist()
-        with self._beside(owner, front.text is None):
-            if front.text is None:
-                text = continued(self._model, [self._prompts[number] for number in owner], 0, tree.depth)
-                hidden = text.step(None)
-            else:
-                text = front.text.of(front.row[laid])
-                hidden = text.step(tree.token[front.node[laid]])
-        if back is None:
-            return hidden, text
-        return hidden[back], text.of(back)  # rows that only fill a slot are left behind
-
     def in_passes(self, front: _Front) -> Iterator[_Front]:
-        """The rows of a front, as many together as one pass takes."""
+        """The nodes of a front, as many together as one pass takes."""
         return (front.take(slice(start, start + ROWS)) for start in range(0, len(front.node), ROWS))
 
-    def _in_slots(self, owner: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows slot after slot, as many in each, and where each row went (None: nowhere else); `owner` never falls."""
-        if self._slots == 1:
-            return torch.arange(len(owner), device=owner.device), None
+    def _in_slots(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows slot after slot, as many in each, and where each row went; `owner` never falls."""
         slot = self._slot_of[owner]
         counts = torch.bincount(slot, minlength=self._slots)
         starts, most = counts.cumsum(0) - counts, int(counts.max())
@@ -204,3 +198,36 @@ class _Reader:
         last = (starts + (counts - 1).clamp(min=0)).clamp(max=len(owner) - 1)
         laid = torch.minimum(starts[:, None] + steps, last[:, None]).flatten()
         return laid, slot * most + torch.arange(len(owner), device=owner.device) - starts[slot]
+
+
+class _Grown(_Reader):
+    """A row is a prompt, and all that continues it grows on that."""
+
+    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Branches]:
+        laid, back = self._rows
+        with self._beside(laid.tolist(), front.text is None):
+            if front.text is None:
+                text = Branches(self._model, [self._prompts[number] for number in laid], 0).of(back)
+            else:
+                text = front.text.grown(front.after, tree.token[front.node])
+        return text.hidden, text
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        return self._in_slots(torch.arange(self.count, device=self._device))
+
+
+class _Copied(_Reader):
+    """A row is a node, and holds all that is before it."""
+
+    def read(self, front: _Front, tree: AnswerTree) -> tuple[Tensor, Continuation]:
+        laid, back = self._in_slots(front.owner)
+        owner = front.owner[laid].tolist()
+        with self._beside(owner, front.text is None):
+            if front.text is None:
+                text = continued(self._model, [self._prompts[number] for number in owner], 0, tree.depth)
+                hidden = text.step(None)
+            else:
+                text = front.text.of(front.after[laid])
+                hidden = text.step(tree.token[front.node[laid]])
+        return hidden[back], text.of(back)  # rows that only fill a slot are left behind

@@ -1,8 +1,12 @@
-"""Prompts read once and continued token by token, with the keys and values of all that was read kept (the KV cache)."""
+"""Prompts read once and continued token by token, with the keys and values of all that was read kept (the KV cache).
+
+continued     a row is one text, and each step gives every row its next token
+Branches      a row is one prompt, and a step gives it many tokens, each the next of a text of its own
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Protocol, Self
 
@@ -73,6 +77,64 @@ class _Extended(_Cached):
         return taken
 
 
+def can_branch(model: nn.Module) -> bool:
+    """Whether a token may be told what it sees: a causal model can, if it does not look back through a window."""
+    return not is_encoder_decoder(model) and not getattr(model.config, "sliding_window", None)
+
+
+class Branches:
+    """Tokens that grow on prompts like branches: each sees its prompt and the branch it ends, and no other.
+
+    A prompt's keys and values stand once, whatever grows on it, and those that no new token sees are left behind.
+    `hidden` [tokens, width] is what is read after each of these tokens.
+    """
+
+    def __init__(self, model: nn.Module, prompts: Prompts, filler: int) -> None:
+        """The last tokens of these prompts, each a row of its own. The model is one that `can_branch`."""
+        text = _Extended(model, prompts, filler, 0)
+        self.hidden = text.step(None)
+        self._backbone, self._cache, self._place = text._backbone, text._cache, text._place[:, -1:]
+        self._row = torch.arange(len(prompts), device=self.hidden.device)
+        self._column = torch.zeros_like(self._row)
+        self._sees = text._seen[:, None].bool()  # [rows, tokens of each, columns of the cache]
+
+    def of(self, tokens: Tensor) -> Self:
+        """These of the tokens, in this order."""
+        taken = copy(self)
+        taken._row, taken._column, taken.hidden = self._row[tokens], self._column[tokens], self.hidden[tokens]
+        return taken
+
+    def grown(self, after: Tensor, chosen: Tensor) -> Self:
+        """Tokens `chosen` [new], each after the one of these that `after` [new] counts; row after row."""
+        grown = copy(self)
+        grown._row, rows, device = self._row[after], len(self._sees), self._sees.device
+        counts = torch.bincount(grown._row, minlength=rows)
+        grown._column = torch.arange(len(after), device=device) - (counts.cumsum(0) - counts)[grown._row]
+        at, most = (grown._row, grown._column), int(counts.max())
+        sees = torch.zeros(rows, most, self._sees.shape[2], dtype=torch.bool, device=device)
+        sees[at] = self._sees[grown._row, self._column[after]]
+        seen = sees.any(1)
+        kept = (~seen).int().argsort(dim=1, stable=True)[:, : int(seen.sum(1).max())]
+        sees = sees.gather(2, kept[:, None].expand(-1, most, -1))
+        own = torch.eye(most, dtype=torch.bool, device=device).expand(rows, -1, -1)
+        grown._sees = torch.cat((sees, own), dim=2)
+        grown._place = self._place + 1
+        ids = torch.zeros(rows, most, dtype=torch.long, device=device)
+        ids[at] = chosen
+        dark = torch.finfo(self.hidden.dtype).min
+        output = self._backbone(
+            input_ids=ids,
+            attention_mask=torch.zeros_like(grown._sees, dtype=self.hidden.dtype).masked_fill_(~grown._sees, dark)[
+                :, None
+            ],
+            position_ids=grown._place.expand(-1, most),
+            past_key_values=_columns_of(self._cache, kept),
+            use_cache=True,
+        )
+        grown._cache, grown.hidden = output.past_key_values, output.last_hidden_state[at]
+        return grown
+
+
 class _Answered(_Cached):
     """An encoder-decoder model: prompts are read by the encoder, and what is written is the decoder's alone."""
 
@@ -102,11 +164,27 @@ class _Answered(_Cached):
 
 def _rows_of(cache: Any, rows: Tensor) -> Any:
     """These rows of a cache, and the cache left as it is."""
+    return _with_layers(cache, lambda layer: layer.batch_select_indices(rows))
+
+
+def _columns_of(cache: Any, columns: Tensor) -> Any:
+    """These columns of each row of a cache, [rows, columns], and the cache left as it is."""
+
+    def take(layer: Any) -> None:
+        places = columns[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
+        layer.keys, layer.values = layer.keys.gather(2, places), layer.values.gather(2, places)
+
+    return _with_layers(cache, take)
+
+
+def _with_layers(cache: Any, change: Callable[[Any], None]) -> Any:
+    """A copy of a cache, each of its layers changed."""
     taken = copy(cache)
     for part in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder's
         if hasattr(cache, part):
-            setattr(taken, part, _rows_of(getattr(cache, part), rows))
+            setattr(taken, part, _with_layers(getattr(cache, part), change))
     if not hasattr(cache, "cross_attention_cache"):
         taken.layers = [copy(layer) for layer in cache.layers]
-        taken.batch_select_indices(rows)
+        for layer in taken.layers:
+            change(layer)
     return taken

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from families import every_family
-from toys import score_alone
+from fleets import windowed_model
+from toys import in_use, score_alone
 
 from imprint.base import answers as module
 from imprint.base.answers import Answers, AnswerTree, likelihoods
@@ -71,19 +72,44 @@ def test_what_is_not_below_the_floor_is_exact_however_many_rows_a_pass_takes(lla
 
 
 def test_a_branch_below_the_floor_is_not_read(llama):
-    """Nothing is as likely as certain, so only prompts are read; without a floor every beginning is, once."""
+    """Nothing is as likely as certain, so only the prompt is read; without a floor every beginning is, once."""
     passes = []
     handle = llama.model.model.register_forward_hook(
-        lambda module, args, kwargs, out: passes.append(len(kwargs["input_ids"])), with_kwargs=True
+        lambda module, args, kwargs, out: passes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    tree = Answers(TEXTS).tree(llama.encoder)
-    likelihoods(llama.model, [prompts(llama)[:1]], tree, [0.0])
-    assert passes == [1]
+    tree, prompt = Answers(TEXTS).tree(llama.encoder), prompts(llama)[0]
+    likelihoods(llama.model, [[prompt]], tree, [0.0])
+    assert passes == [(1, len(prompt))]
     passes.clear()
-    likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])
+    likelihoods(llama.model, [[prompt]], tree, [-math.inf])
     handle.remove()
 
-    assert sum(passes) == int((tree.children > 0).sum())
+    assert {rows for rows, _ in passes} == {1}
+    assert (
+        sum(tokens for _, tokens in passes) == len(prompt) + int((tree.children > 0).sum()) - 1
+    )  # the root is no token
+
+
+@pytest.mark.parametrize("base", ["t5"], indirect=True)
+def test_a_family_that_cannot_branch_reads_each_beginning_as_a_row(base):
+    """T5 numbers its tokens itself, by their place: two on one place it cannot tell."""
+    rows, tree = [], Answers(TEXTS).tree(base.encoder)
+    handle = base.model.decoder.register_forward_hook(
+        lambda module, args, kwargs, out: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    likelihoods(base.model, [prompts(base)[:1]], tree, [-math.inf])
+    handle.remove()
+
+    assert sum(rows) == int((tree.children > 0).sum())
+
+
+def test_a_model_with_a_window_reads_each_beginning_as_a_row(tokenizer):
+    """A branch would see past the window, which counts tokens back and not up the branch."""
+    base = in_use(windowed_model("mistral", len(tokenizer)), tokenizer)
+
+    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), NO_FLOOR)
+
+    torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_just_above_the_floor_is_found(llama):
