@@ -50,7 +50,7 @@ def train_baseline_memories(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """What `memory` is held against: all in the fixed config, in random search's, and in the population's.
 
-    Whose own config is the population's is not trained in it again.
+    Nobody is trained in the population's config again whose own it is, or whose study began at it.
     """
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
@@ -82,10 +82,12 @@ def _train(
     from imprint.base.load import BaseRecord, load_base
     from imprint.data.shards import count_users, users_in
     from imprint.memory.inject import StoreRecord, read_training, train_memories
+    from imprint.memory.tried import TriedMemories
     from imprint.search.chosen import chosen_configs
     from imprint.search.scopes import SearchResult
 
     model = load_base(BaseRecord(**pooled_model), base)
+    tried = TriedMemories(workspace, model, memory, seed)
     users = count_users(user_index, names, "pilot", "reported")
     draw = shared_bar(title, "user", {(name, method): users[name] for name in names for method in methods})
     for name in names:
@@ -96,5 +98,5 @@ def _train(
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
             others = [StoreRecord(**one) for one in there(name) if method == "population_memory"]
-            made[method] = train_memories(model, histories, *how, others).model_dump(mode="json")
+            made[method] = train_memories(model, histories, *how, others, tried).model_dump(mode="json")
         yield name, made

@@ -60,6 +60,7 @@ def search_own_configs(
     memory: MemorySettings,
     seed: int,
     search_workspace: Path,
+    memory_workspace: Path,
     shard_names: list[str],
     shard: str | None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]]:
@@ -76,7 +77,7 @@ def search_own_configs(
     population = SearchResult(**search_result)
     for name in names:
         given = load, user_histories, user_index, study_groups, name, population
-        choices, trials = search_shard(*given, search, memory, seed, search_workspace, draw[name])
+        choices, trials = search_shard(*given, search, memory, seed, search_workspace, memory_workspace, draw[name])
         yield {name: choices}, {name: [trial.model_dump(mode="json") for trial in trials]}
 
 

@@ -40,6 +40,7 @@ def create_pipeline() -> Pipeline:
                     "params:base",
                     "params:search",
                     *_HOW,
+                    "memory_workspace",
                     "shard_names",
                     "params:shard",
                 ],

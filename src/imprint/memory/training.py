@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from imprint.base.fit import TRAINING_VERSION
 from imprint.base.load import BaseModelInUse
 from imprint.memory.fleet import Fleet
 from imprint.memory.settings import MemorySettings
 from imprint.memory.trainee import Job
 from imprint.memory.trainer import Trained, train_memory
+from imprint.provenance import fingerprint
+
+
+def conditions_of(base: BaseModelInUse, settings: MemorySettings, seed: int) -> list[Any]:
+    """What a memory depends on beside its user's rows and its config, where nothing stops its training early."""
+    return [base.reading, seed, settings.batch_rows, settings.trainer, TRAINING_VERSION]
+
+
+def trained_by(base: BaseModelInUse, settings: MemorySettings, seed: int) -> str:
+    """The fingerprint of these; empty where training may stop early: a memory depends on validation rows too then."""
+    return "" if settings.early_stopping else fingerprint(conditions_of(base, settings, seed))
 
 
 class Training:

@@ -94,7 +94,11 @@ class Remembered:
         """The user is not answered any more. Their bytes leave the disk when the store is rewritten."""
         known = user_id in self._store and user_id not in self._forgotten
         self._forgotten.add(user_id)
-        return (f"memory store {self._store.directory}: holds the user's factors until rewritten",) if known else ()
+        if not known:
+            return ()
+        left = (f"memory store {self._store.directory}: holds the user's factors until rewritten",)
+        source = self._store.taken_from(user_id)
+        return (*left, f"search or store {source}: the user's factors were taken from there") if source else left
 
     def _memories(self, user_ids: Sequence[str]) -> list[Memory]:
         unknown = next((user_id for user_id in user_ids if user_id in self._forgotten), None)

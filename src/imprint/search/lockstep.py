@@ -35,8 +35,12 @@ def run_rounds(
     journal: Journal,
     sites: Sequence[Site],
     on_trial: Callable[[int, int], None] = lambda done, trials: None,
+    on_round: Callable[[], None] = lambda: None,
 ) -> None:
-    """Rounds until every study's budget is used up; each finished round is in `journal`, which all studies share."""
+    """Rounds until every study's budget is used up; each finished round is in `journal`, which all studies share.
+
+    `on_round()` is called after each.
+    """
     budget = sum(one.budget for one in searched)
     while True:
         left = sum(max(0, one.study.remaining(one.budget)) for one in searched)
@@ -49,3 +53,4 @@ def run_rounds(
         for one, point, outcome in zip(unfinished, asked, objective.outcomes(points), strict=True):
             one.study.tell(point, **outcome)
         journal.end_round()
+        on_round()

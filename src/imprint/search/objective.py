@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from imprint.search.settings import SearchSettings
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
+    from imprint.memory.trainer import Trained
     from imprint.memory.weights import Memory
 
 
@@ -33,11 +34,15 @@ FAILURES = (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """A user to search on: what a trial trains on, and what it is scored on."""
+    """A user to search on: what a trial trains on, and what it is scored on.
+
+    `history` is the fingerprint of the user's training split where `train` is all of it, else empty.
+    """
 
     user_id: str
     train: Sequence[Example]
     validation: Sequence[Example]
+    history: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -48,12 +53,18 @@ class Pilot:
 class Objective:
     """Trains configs on pilots and scores them, as many at once as are asked for."""
 
-    def __init__(self, base: BaseModelInUse, memory: MemorySettings, seed: int) -> None:
-        """On one base, with the trainer that `memory` names."""
+    def __init__(
+        self,
+        base: BaseModelInUse,
+        memory: MemorySettings,
+        seed: int,
+        keep: Callable[[Pilot, Trained], None] = lambda pilot, trained: None,
+    ) -> None:
+        """On one base, with the trainer that `memory` names; `keep` is handed every memory that is trained."""
         from imprint.memory.serve import Server
         from imprint.memory.training import Training
 
-        self._base = base
+        self._base, self._keep = base, keep
         self._training = Training(base, memory, seed)
         self._server = Server(base, memory.fleet.scoring_slots)
 
@@ -70,6 +81,7 @@ class Objective:
         memories: list[Memory] = []
         rows: list[Example] = []
         for one, (pilot, _) in zip(trained, jobs.values(), strict=True):
+            self._keep(pilot, one)
             memories += [one.memory] * len(pilot.validation)
             rows += pilot.validation
         scored = iter(self._server.score(memories, rows))
@@ -123,11 +135,10 @@ def read_pilots(
     train = read_histories(table, users, "train")
     validation = read_histories(table, users, "validation")
     encode = base.encoder.examples
-    return [
-        Pilot(
-            user_id,
-            encode(rows[-(settings.max_train_rows or len(rows)) :]),
-            encode(validation[user_id][-(settings.max_validation_rows or 0) :]),
-        )
-        for user_id, rows in train.items()
-    ]
+    pilots = []
+    for user in users:
+        rows, judged = train[user["user_id"]], validation[user["user_id"]]
+        most = settings.max_train_rows or len(rows)
+        latest = encode(rows[-most:]), encode(judged[-(settings.max_validation_rows or 0) :])
+        pilots.append(Pilot(user["user_id"], *latest, user["fingerprint"] if len(rows) <= most else ""))
+    return pilots

@@ -15,6 +15,7 @@ from imprint.data.partition import part_name
 from imprint.data.shards import ByShard, shard_number, users_named
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
+from imprint.memory.tried import TriedMemories
 from imprint.schema import own_choices_schema
 from imprint.search.journal import Trial
 from imprint.search.objective import read_pilots
@@ -48,11 +49,13 @@ def search_shard(
     memory: MemorySettings,
     seed: int,
     workspace: Path,
+    memory_workspace: Path,
     on_trial: OnTrial = lambda done, budget, best: None,
 ) -> tuple[pa.Table, list[Trial]]:
     """Run (or resume) the studies of one shard; their choices (`schema.own_choices_schema`), and every trial.
 
-    The base, which `load` gives, is only needed where the shard has a study.
+    The base, which `load` gives, is only needed where the shard has a study. Memories of trials that users may be given
+    are kept below `memory_workspace` (`memory.tried`).
     """
     members = members_of(groups, shard)
     if not members:
@@ -61,7 +64,8 @@ def search_shard(
     users = users_named(index, [user_id for mine in members.values() for user_id in mine])
     pilots = {pilot.user_id: pilot for pilot in read_pilots(base, table, users, settings, "reported")}
     studies = {study: [pilots[user_id] for user_id in mine] for study, mine in members.items()}
-    found = search_groups(base, studies, population, settings, memory, seed, workspace, on_trial)
+    tried = TriedMemories(memory_workspace, base, memory, seed)
+    found = search_groups(base, studies, population, settings, memory, seed, workspace, tried, on_trial)
     return choices_table(found.choices, found.fingerprint), found.trials
 
 

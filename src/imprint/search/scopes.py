@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,12 +18,16 @@ from imprint.base.load import BaseModelInUse
 from imprint.errors import NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
+from imprint.memory.tried import TriedMemories
 from imprint.provenance import fingerprint
 from imprint.search.journal import Journal, Trial
 from imprint.search.lockstep import Searched, run_rounds
 from imprint.search.objective import Objective, Pilot
 from imprint.search.settings import SearchSettings
 from imprint.search.study import FixedStudy, Study
+
+if TYPE_CHECKING:
+    from imprint.memory.trainer import Trained
 
 OnTrial = Callable[..., None]
 
@@ -104,14 +108,16 @@ def search_groups(
     memory: MemorySettings,
     seed: int,
     workspace: Path,
+    tried: TriedMemories,
     on_trial: OnTrial = lambda done, budget, best: None,
 ) -> Found:
     """Run (or resume) a study for each of `groups`, users by the study's name, all in lockstep.
 
-    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`.
+    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`. In `tried` are kept
+    the memories of users that were trained on all their rows: of the first trial, and of the best one so far.
     """
     search = _Search(base, settings, memory, seed, workspace)
-    name, studies = search.groups(groups, population, on_trial)
+    name, studies = search.groups(groups, population, on_trial, tried)
     trials = [trial for one in studies.values() for trial in one.trials]
     choices = {key: best_of(one.trials, settings.min_gain) for key, one in studies.items() if _good(one.trials)}
     return Found(name, choices, trials)
@@ -132,7 +138,6 @@ class _Search:
     ) -> None:
         self._base, self._settings, self._memory, self._seed = base, _within_layers(settings, base), memory, seed
         self._workspace = workspace
-        self._objective = Objective(base, memory, seed)
 
     def population(self, pilots: Sequence[Pilot], on_trial: OnTrial) -> tuple[str, dict[str, Searched]]:
         """TPE, random search and the fixed config on the pilots, in lockstep; the search's name and its studies."""
@@ -149,11 +154,16 @@ class _Search:
         def count(done: int, budget: int) -> None:
             on_trial(done, budget, best=_lowest(studies["tpe"].trials))
 
-        run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
+        objective = Objective(self._base, self._memory, self._seed)
+        run_rounds(list(studies.values()), objective, journal, self._base.sites, count)
         return name, studies
 
     def groups(
-        self, groups: Mapping[str, Sequence[Pilot]], population: SearchResult, on_trial: OnTrial
+        self,
+        groups: Mapping[str, Sequence[Pilot]],
+        population: SearchResult,
+        on_trial: OnTrial,
+        tried: TriedMemories,
     ) -> tuple[str, dict[str, Searched]]:
         """A TPE study a group, each begun at the population's best configs, all in lockstep; likewise."""
         members = [pilot for pilots in groups.values() for pilot in pilots]
@@ -170,7 +180,17 @@ class _Search:
         def count(done: int, budget: int) -> None:
             on_trial(done, budget, best=population.population["tpe"].objective_value)
 
-        run_rounds(list(studies.values()), self._objective, journal, self._base.sites, count)
+        def keep(pilot: Pilot, trained: Trained) -> None:
+            if pilot.history:
+                tried.keep(trained, pilot.history, name)
+
+        def leave() -> None:
+            for one in studies.values():
+                for pilot in one.pilots:
+                    tried.leave(pilot.user_id, _first_and_best(one.trials, self._settings.min_gain))
+
+        objective = Objective(self._base, self._memory, self._seed, keep)
+        run_rounds(list(studies.values()), objective, journal, self._base.sites, count, leave)
         return name, studies
 
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
@@ -217,10 +237,19 @@ def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
     best, first = ranked[0], _good(trials)[0]
     if first.objective_value < best.objective_value + min_gain:  # type: ignore[operator]
         best = first
-    config = MemoryConfig(**(best.config or {}))
-    return Choice(study=best.study, tid=best.tid, config=config, objective_value=best.objective_value)
+    return Choice(study=best.study, tid=best.tid, config=_config_of(best), objective_value=best.objective_value)
+
+
+def _first_and_best(trials: Sequence[Trial], min_gain: float) -> set[MemoryConfig]:
+    """What a study began at, and what it would choose by now; nothing before a trial was good."""
+    good = _good(trials)
+    return {_config_of(good[0]), best_of(good, min_gain).config} if good else set()
+
+
+def _config_of(trial: Trial) -> MemoryConfig:
+    return MemoryConfig(**(trial.config or {}))
 
 
 def _distinct_best(trials: Sequence[Trial], count: int) -> tuple[MemoryConfig, ...]:
     """The best configs, none twice."""
-    return tuple(dict.fromkeys(MemoryConfig(**(trial.config or {})) for trial in _ranked(trials)))[:count]
+    return tuple(dict.fromkeys(map(_config_of, _ranked(trials))))[:count]

@@ -101,7 +101,8 @@ def remembered(llama, tmp_path):
     def train(user, rows):
         return train_memory(llama, user, llama.encoder.examples(rows), CONFIG, 1).memory
 
-    write_store(tmp_path / "store", {0: [train(*one) for one in methods.histories().items()]}, {})
+    facts = {"taken": {"ann": "s1"}}
+    write_store(tmp_path / "store", {0: [train(*one) for one in methods.histories().items()]}, facts)
     return lambda: Remembered("memory", llama, MemoryStore(tmp_path / "store"), 2)
 
 
@@ -109,6 +110,15 @@ def test_memories_breach_nothing(remembered):
     assert not methods.sees_its_response(remembered)
     assert not methods.sees_its_company(remembered)
     assert methods.forgets(remembered)
+
+
+def test_what_is_left_of_a_user_is_named(remembered):
+    method = remembered()
+    kept, taken = method.forget("ann")
+    assert "until rewritten" in kept
+    assert "search or store s1" in taken
+    assert method.forget("ann") == ()
+    assert len(method.forget(next(user for user in methods.histories() if user != "ann"))) == 1
 
 
 def test_a_memory_trained_on_other_rows_than_it_is_fitted_on_is_refused(remembered):

@@ -11,7 +11,7 @@ from imprint.search.scoping import members_of, study_groups
 from imprint.search.settings import SearchSettings
 
 INDEX = [
-    {"user_id": user_id, "shard": shard, "role": role}
+    {"user_id": user_id, "shard": shard, "role": role, "fingerprint": f"rows of {user_id}"}
     for user_id, shard, role in [
         ("u1", 1, "reported"),
         ("u2", 0, "pilot"),

@@ -1,0 +1,109 @@
+"""What trials trained is what users get, where it is the same; and only then."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import invented_rows
+
+from imprint.data.atomic import read_manifest
+from imprint.memory import training
+from imprint.memory.config import MemoryConfig
+from imprint.memory.inject import History, train_memories
+from imprint.memory.settings import EarlyStopping, MemorySettings
+from imprint.memory.store import MemoryStore
+from imprint.memory.trainer import train_memory
+from imprint.memory.tried import TriedMemories
+
+CONFIG = MemoryConfig(ranks=(2, 4), targets=("down",), alpha_ratio=2.0, n_memories=2, learning_rate=5e-3, epochs=1)
+LONGER = CONFIG.model_copy(update={"epochs": 2})
+HOW = MemorySettings(fixed_config=CONFIG, trainer="one_user")
+SEED = 1
+
+
+def history(base, user, rows=10):
+    return History(user, 0, f"{user}'s {rows}", base.encoder.examples(invented_rows(user, rows)))
+
+
+def trial(base, user, config=CONFIG):
+    return train_memory(base, user, history(base, user).examples, config, SEED)
+
+
+def kept(base, folder, *trials, how=HOW, seed=SEED):
+    """A search `s1` that tried these, on all of each user's ten rows."""
+    tried = TriedMemories(folder, base, how, seed)
+    for one in trials:
+        tried.keep(one, f"{one.memory.user_id}'s 10", "s1")
+    return tried
+
+
+def inject(base, folder, given, config, tried, how=HOW, seed=SEED):
+    return train_memories(
+        base, given, {one.user_id: config for one in given}, seed, how, folder, {"tid": 3}, tried=tried
+    )
+
+
+def test_a_tried_memory_is_taken_with_its_seconds_and_the_rest_is_trained(llama, tmp_path, monkeypatch):
+    mine = trial(llama, "u1")
+    tried = kept(llama, tmp_path, mine)
+    trained = []
+    monkeypatch.setattr(training, "train_memory", lambda *given: trained.append(given[1]) or train_memory(*given))
+
+    record = inject(llama, tmp_path, [history(llama, "u1"), history(llama, "u2")], CONFIG, tried)
+
+    assert trained == ["u2"]
+    assert record.seconds["u1"] == round(mine.seconds, 4)
+    assert read_manifest(Path(record.path))["taken"] == {"u1": "s1"}
+    for one, other in zip(mine.memory.episodes, MemoryStore(Path(record.path)).load("u1").episodes, strict=True):
+        assert one.row_fingerprint == other.row_fingerprint
+        assert all(torch.equal(one.factors[site].b, other.factors[site].b) for site in one.factors)
+
+
+OTHERWISE = {
+    "rows": {"rows": 11},
+    "config": {"config": LONGER},
+    "seed": {"seed": 2},
+    "batches": {"how": HOW.model_copy(update={"batch_rows": 4})},
+    "trainer": {"how": HOW.model_copy(update={"trainer": "fleet"})},
+    "early stopping": {"how": HOW.model_copy(update={"early_stopping": EarlyStopping(patience=1)})},
+}
+
+
+@pytest.mark.parametrize("changed", OTHERWISE.values(), ids=OTHERWISE)
+def test_what_was_trained_otherwise_is_not_taken(llama, tmp_path, changed):
+    """A bad example for everything that a memory depends on."""
+    kept(llama, tmp_path, trial(llama, "u1"))
+    how, seed = changed.get("how", HOW), changed.get("seed", SEED)
+    given = [history(llama, "u1", changed.get("rows", 10))]
+
+    tried = TriedMemories(tmp_path, llama, how, seed)
+    record = inject(llama, tmp_path, given, changed.get("config", CONFIG), tried, how, seed)
+
+    assert read_manifest(Path(record.path))["taken"] == {}
+
+
+def test_where_training_may_stop_early_nothing_is_kept(llama, tmp_path):
+    kept(llama, tmp_path, trial(llama, "u1"), how=OTHERWISE["early stopping"]["how"])
+
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_only_what_may_be_wanted_stays(llama, tmp_path):
+    tried = kept(llama, tmp_path, trial(llama, "u1"), trial(llama, "u1", LONGER), trial(llama, "u2", LONGER))
+
+    tried.leave("u1", {CONFIG})
+    tried.leave("nobody", {CONFIG})
+
+    assert tried.find("u1", CONFIG, "u1's 10") is not None
+    assert tried.find("u1", LONGER, "u1's 10") is None
+    assert tried.find("u2", LONGER, "u2's 10") is not None
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_a_store_with_tried_memories_has_a_name_of_its_own(llama, tmp_path):
+    given = [history(llama, "u1")]
+    plain = inject(llama, tmp_path, given, CONFIG, TriedMemories(tmp_path, llama, HOW, SEED))
+    tried = inject(llama, tmp_path, given, CONFIG, kept(llama, tmp_path, trial(llama, "u1")))
+
+    assert plain.fingerprint != tried.fingerprint
+    assert inject(llama, tmp_path, given, CONFIG, kept(llama, tmp_path, trial(llama, "u1"))) == tried
