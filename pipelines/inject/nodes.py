@@ -50,7 +50,7 @@ def train_baseline_memories(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """What `memory` is held against: all in the fixed config, in random search's, and in the population's.
 
-    Nobody is trained in the population's config again whose own it is, or whose study began at it.
+    Nobody is trained in a config again that `memory` or a trial of their own study had.
     """
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
@@ -87,16 +87,14 @@ def _train(
     from imprint.search.scopes import SearchResult
 
     model = load_base(BaseRecord(**pooled_model), base)
-    tried = TriedMemories(workspace, model, memory, seed)
-    users = count_users(user_index, names, "pilot", "reported")
+    tried, users = TriedMemories(workspace, model, memory, seed), count_users(user_index, names, "pilot", "reported")
     draw = shared_bar(title, "user", {(name, method): users[name] for name in names for method in methods})
     for name in names:
         chosen = chosen_configs(SearchResult(**search_result), own(name))
         histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping)
-        made = {}
+        made, others = {}, [StoreRecord(**one) for one in there(name)]
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
-            others = [StoreRecord(**one) for one in there(name) if method == "population_memory"]
             made[method] = train_memories(model, histories, *how, others, tried).model_dump(mode="json")
         yield name, made

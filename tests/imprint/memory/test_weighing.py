@@ -66,6 +66,7 @@ def test_equal_questions_of_one_memory_are_read_once_with_the_lowest_floor(llama
     found = Server(llama, 2).likelihoods([None] * 3, [prompt] * 3, Answers(TEXTS), [0.0, -math.inf, 0.0])
     handle.remove()
 
-    assert [shape[0] for shape in read if shape[1] > 1] == [1]
+    assert {rows for rows, _ in read} == {1}
+    assert sum(tokens for _, tokens in read) < 2 * len(prompt) + len(Answers(TEXTS).tree(llama.encoder).token)
     assert torch.isfinite(found).all()
     assert torch.equal(found[0], found[1])

@@ -3,13 +3,11 @@
 import dataclasses
 
 import pytest
-import torch
 from toys import invented_rows
 
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.memory.trainer import train_memory
 from imprint.memory.tried import TriedMemories
 from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot
@@ -222,28 +220,6 @@ def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pil
         assert mine[0].config == result.population["tpe"].config.model_dump(mode="json")
     assert len(result.start) == settings.warm_start
     assert result.start[0] == result.population["tpe"].config
-
-
-def test_memories_of_the_first_and_the_best_trial_are_kept_of_who_was_trained_on_all_rows(llama, users, tmp_path):
-    """Also after a kill: what of finished rounds may be wanted is on disk before they are in the journal."""
-    settings = in_scope("user", own_trials=3)
-    whole = [dataclasses.replace(user, history=f"all of {user.user_id}") for user in users[:2]]
-
-    result, _, found = search(llama, users[3:], settings, MEMORY, 1, tmp_path, alone([*whole, users[2]]))
-
-    tried = TriedMemories(tmp_path, llama, MEMORY, 1)
-    for user in whole:
-        wanted = {result.start[0], found.choices[f"user/{user.user_id}"].config}
-        assert len(list(tmp_path.glob(f"tried-memories-*/{user.user_id}/*"))) == len(wanted)
-        for config in wanted:
-            one = tried.find(user.user_id, config, user.history)
-            assert one.search == found.fingerprint
-            alone_trained = train_memory(llama, user.user_id, user.train, config, 1).memory
-            for mine, theirs in zip(one.load().episodes, alone_trained.episodes, strict=True):
-                assert all(
-                    torch.allclose(mine.factors[site].b, theirs.factors[site].b, atol=1e-5) for site in theirs.factors
-                )
-    assert not list(tmp_path.glob(f"tried-memories-*/{users[2].user_id}"))
 
 
 @pytest.mark.parametrize(("min_gain", "chosen"), [(0.0, 3), (0.125, 3), (0.126, 1), (5.0, 1)])
