@@ -41,7 +41,8 @@ class Shape(NamedTuple):
 
 SHAPES = {
     "tiny": Shape(layers=2, width=64, feed_forward=192, heads=4, vocabulary=512, from_words=0),
-    "small": Shape(layers=4, width=128, feed_forward=384, heads=4, vocabulary=1024, from_words=30_000),
+    "mini": Shape(layers=3, width=96, feed_forward=288, heads=4, vocabulary=768, from_words=30_000),
+    "small": Shape(layers=4, width=128, feed_forward=384, heads=4, vocabulary=1024, from_words=100_000),
     "medium": Shape(layers=4, width=192, feed_forward=512, heads=4, vocabulary=3072, from_words=400_000),
 }
 

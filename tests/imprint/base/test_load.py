@@ -119,6 +119,7 @@ def test_a_base_that_was_moved_is_found_where_it_is(tmp_path):
 
 def test_auto_takes_the_largest_shape_the_corpus_can_teach():
     assert shape_for("auto", 10) == SHAPES["tiny"]
+    assert shape_for("auto", SHAPES["small"].from_words - 1) == SHAPES["mini"]
     assert shape_for("auto", SHAPES["medium"].from_words) == SHAPES["medium"]
     assert shape_for("small", 10**9) == SHAPES["small"]
 
