@@ -25,7 +25,6 @@ from sections import Given, Measured, progress
 from setting import SEED, Setting, User
 
 from imprint.memory.config import MemoryConfig
-from imprint.memory.tried import TriedMemories
 from imprint.search.journal import Trial
 from imprint.search.objective import Pilot
 from imprint.search.scopes import best_of, search_groups, search_population
@@ -88,8 +87,7 @@ def evaluated(
     def search() -> list[Trial]:
         how = settings, setting.memory, SEED, folder
         population, trials = search_population(setting.base, mine, *how)
-        tried = TriedMemories(folder, setting.base, setting.memory, SEED)
-        return search_groups(setting.base, groups, population, *how, tried).trials if groups else trials
+        return search_groups(setting.base, groups, population, *how, folder).trials if groups else trials
 
     taken, everything = timed(search, setting.device)
     trials = [trial for trial in everything if trial.status != "refused"]

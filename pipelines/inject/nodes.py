@@ -82,12 +82,11 @@ def _train(
     from imprint.base.load import BaseRecord, load_base
     from imprint.data.shards import count_users, users_in
     from imprint.memory.inject import StoreRecord, read_training, train_memories
-    from imprint.memory.tried import TriedMemories
     from imprint.search.chosen import chosen_configs
     from imprint.search.scopes import SearchResult
 
     model = load_base(BaseRecord(**pooled_model), base)
-    tried, users = TriedMemories(workspace, model, memory, seed), count_users(user_index, names, "pilot", "reported")
+    users = count_users(user_index, names, "pilot", "reported")
     draw = shared_bar(title, "user", {(name, method): users[name] for name in names for method in methods})
     for name in names:
         chosen = chosen_configs(SearchResult(**search_result), own(name))
@@ -96,5 +95,5 @@ def _train(
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}
             how = configs, seed, memory, workspace, chosen[method].chosen_by, draw[name, method]
-            made[method] = train_memories(model, histories, *how, others, tried).model_dump(mode="json")
+            made[method] = train_memories(model, histories, *how, others).model_dump(mode="json")
         yield name, made

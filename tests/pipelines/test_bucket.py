@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from buckets import KEY, SECRET, another_pod, objects
 from kedro.io import DatasetError
 from repository import ROOT
+from safetensors.torch import load
 
 from imprint.data.atomic import read_manifest
 from imprint.data.tables import write_table
@@ -125,7 +127,8 @@ def run_in_pods(plan, root, run_id, handed):
 
 @pytest.mark.slow
 def test_pods_on_a_bucket_write_what_a_disk_holds_and_tell_no_secret(bucket, tmp_path, capfd, caplog):
-    caplog.set_level("DEBUG", logger="imprint")
+    for logger, level in (("imprint", "DEBUG"), ("pipelines", "INFO")):
+        caplog.set_level(level, logger=logger)
     plan = read_project(ROOT, "cluster").plan()
     run_in_pods(plan, bucket, "first", tmp_path)
     run_in_pods(plan, str(tmp_path / "data"), "first", tmp_path)
@@ -138,8 +141,15 @@ def test_pods_on_a_bucket_write_what_a_disk_holds_and_tell_no_secret(bucket, tmp
             scores.pop("seconds_per_user", None)
     assert on_bucket == at_home
     assert b"<html" in made["08_reporting/first/report.html"]
-    names = {file.name for file in (tmp_path / "data").rglob("*.safetensors")}
-    for name in sorted(names):
+    written = {str(file.relative_to(tmp_path / "data")): file for file in (tmp_path / "data").rglob("*.safetensors")}
+    tried = {place: file for place, file in written.items() if "/tried-memories-" in place}
+    assert tried
+    assert tried.keys() == {place for place in made if "/tried-memories-" in place}
+    for place, file in tried.items():  # their bytes hold what a clock measured
+        here, there = load(file.read_bytes()), load(made[place])
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[name], there[name]) for name in here)
+    for name in sorted({file.name for place, file in written.items() if place not in tried}):
         there = sorted(content for place, content in made.items() if place.endswith(f"/{name}"))
         assert there == sorted(file.read_bytes() for file in (tmp_path / "data").rglob(name)), name
     records = [json.loads(content) for place, content in made.items() if "/first/runs/" in place]

@@ -203,14 +203,28 @@ def test_respond_answers_the_known_and_refuses_the_unknown_by_name(finished, tmp
     assert "'fabricated-nobody' has no memory" in refused[0]["error"]
 
 
+def read_table(directory):
+    from imprint.data.tables import open_table
+
+    return open_table(directory).to_table().to_pylist()
+
+
 def read_lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp_path):
-    """From nothing: the same stages, then each method of the settings within the budget."""
-    from imprint.data.tables import open_table
+def test_whoever_has_a_study_of_their_own_is_not_trained_again(finished):
+    data_root, _ = finished
+    reported = {row["user_id"] for row in read_table(data_root / "04_feature/user_index") if row["role"] == "reported"}
+    memory = records_of(data_root, "06_models/memories")
+    others = records_of(data_root, "06_models/baseline_memories")
 
+    assert set().union(*(one["taken"] for one in memory.values())) == reported
+    assert set().union(*(one["population_memory"]["taken"] for one in others.values())) >= reported
+
+
+def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(finished, tmp_path):
+    """From nothing: the same stages, then each method of the settings within the budget."""
     data_root = tmp_path / "data"
     printed = kedro_run(data_root, "--pipelines", "compare").stdout
 
@@ -222,8 +236,11 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(tmp
     assert {one["task"] for one in found["by_task"]} == {"dialogue", "answer"}
     budget = found["budget_tokens"]
     assert all(cost["training_tokens"] < 1.1 * budget for cost in found["costs"].values())
-    index = {row["user_id"]: row for row in open_table(data_root / "04_feature/user_index").to_table().to_pylist()}
-    measured = open_table(data_root / "07_model_output/compared_scores").to_table().to_pylist()
+    compared = json.loads((data_root / "06_models/compared_memories.json").read_text())
+    made_by_inject = {name: one["fingerprint"] for name, one in records_of(finished[0], "06_models/memories").items()}
+    assert {name: one["fingerprint"] for name, one in compared["memory"]["stores"].items()} == made_by_inject
+    index = {row["user_id"]: row for row in read_table(data_root / "04_feature/user_index")}
+    measured = read_table(data_root / "07_model_output/compared_scores")
     assert {index[row["user_id"]]["role"] for row in measured} == {"reported"}
     shared = json.loads((data_root / "06_models/shared_methods.json").read_text())
     for record in shared.values():

@@ -230,4 +230,6 @@ class _Copied(_Reader):
             else:
                 text = front.text.of(front.after[laid])
                 hidden = text.step(tree.token[front.node[laid]])
+        if self._slots == 1:  # nothing was moved, and a copy of all that was read is dear
+            return hidden, text
         return hidden[back], text.of(back)  # rows that only fill a slot are left behind

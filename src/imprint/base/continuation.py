@@ -78,8 +78,11 @@ class _Extended(_Cached):
 
 
 def can_branch(model: nn.Module) -> bool:
-    """Whether a token may be told what it sees: a causal model can, if it does not look back through a window."""
-    return not is_encoder_decoder(model) and not getattr(model.config, "sliding_window", None)
+    """Whether a token may be told what it sees: in a causal model, if every layer looks back at everything."""
+    whole: Any = model.config
+    config = whole.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return not is_encoder_decoder(model) and not getattr(config, "sliding_window", None) and kinds == {"full_attention"}
 
 
 class Branches:

@@ -143,7 +143,10 @@ def trained(
         stores = one["stores"].values()
         seconds = {user_id: taken for store in stores for user_id, taken in store["seconds"].items()}
         made_of = fingerprint([store["fingerprint"] for store in stores])
-        found[name] = Training(one["tokens"], sum(seconds.values()), searched.get(name, 0.0), made_of, seconds)
+        search = searched.get(name, 0.0)
+        if name == "memory":  # the trainings of trials that became memories are among the memories' seconds
+            search -= sum(seconds[user_id] for store in stores for user_id in store.get("taken", ()))
+        found[name] = Training(one["tokens"], sum(seconds.values()), max(0.0, search), made_of, seconds)
     if "memory" in found:
         found["memory+retrieval"] = found["memory"]
     for name, record in shared.items():

@@ -4,9 +4,9 @@ Users are trained crew by crew. A finished crew is on disk at once, a part a use
 (base, configs, rows, seed). A run that starts again finds those parts and trains the other crews, each with the same
 members as before, so that it ends with the same bytes; a kill loses the crew in flight and nobody else. When all parts
 are there, they are packed into the store and removed. A store is kept under the same kind of name, so an unchanged
-population is never trained twice. Nor is a user whom a search or another method has trained on the same rows in the
-same config: what was taken from elsewhere is part of the name, because in other company a user's weights differ in
-their last bits.
+population is never trained twice. Nor is a user whom a trial of their own study or another method has trained on the
+same rows in the same config: where memories may be taken from is part of the name, because in other company a user's
+weights differ in their last bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class StoreRecord(BaseModel):
     """Which memories a run made; what crosses between stages instead of the weights.
 
     `trained_by` is the fingerprint of all that a memory depends on but its rows and its config; empty where training
-    may stop early, and in stores from before it was kept.
+    may stop early, and in stores from before it was kept. `taken` has by user the search or store that a memory was
+    taken from, for those that were not trained for this store.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +53,7 @@ class StoreRecord(BaseModel):
     base_fingerprint: str
     base_dtype: str = "float32"
     trained_by: str = ""
+    taken: dict[str, str] = {}
     users: int
     bytes: int
     configs: int
@@ -110,22 +112,26 @@ def train_memories(
     chosen_by: Mapping[str, Any],
     on_user: Callable[[int, int], None] = lambda done, users: None,
     others: Sequence[StoreRecord] = (),
-    tried: TriedMemories | None = None,
 ) -> StoreRecord:
     """One memory a history, in the config that `configs` has for its user, in a store under `workspace`.
 
     `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
     kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
-    A memory that a search `tried` or that one of the `others` has, of the same rows in the same config, is taken from
-    there with its seconds, and the store says so; never where training may stop early.
+    A memory that one of the `others` has, or that a trial of users' own searches made (`own_searches` in `chosen_by`,
+    of this store or the others), of the same rows in the same config, is taken from there with its seconds, and the
+    store says so; never where training may stop early.
     """
     made_by = trained_by(base, memory, seed)
-    taken = _elsewhere(others, tried, made_by, histories, configs)
-    name = _name(base, histories, configs, seed, memory, chosen_by, taken)
+    origins = [chosen_by, *(record.chosen_by for record in others)]
+    searches = dict.fromkeys(search for origin in origins for search in origin.get("own_searches", ()))
+    sources = [*searches, *(record.fingerprint for record in others)] if made_by else []
+    name = _name(base, histories, configs, seed, memory, chosen_by, sources)
     directory = workspace / f"memories-{name}"
     manifest = read_manifest(directory)
     if manifest is None:
         parts = fetch(workspace / f"memories-{name}.parts")
+        tried = [TriedMemories(workspace, search) for search in searches]
+        taken = _elsewhere(tried, others, made_by, histories, configs)
         for user_id, made in taken.items():
             if not _part(parts, user_id).is_file():
                 write_part(_part(parts, user_id), made.load(), made.seconds)
@@ -139,6 +145,7 @@ def train_memories(
             "trained_by": made_by,
             "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),
+            "searches": list(searches),
             "taken": {user_id: made.source for user_id, made in taken.items()},
             "histories": {history.user_id: history.row_fingerprint for history in histories},
             "code": code_version(),
@@ -158,11 +165,9 @@ def _name(
     seed: int,
     memory: MemorySettings,
     chosen_by: Mapping[str, Any],
-    taken: Mapping[str, _Made],
+    sources: Sequence[str],
 ) -> str:
-    made_of = [dict(chosen_by), *conditions_of(base, memory, seed)]
-    if taken:
-        made_of.append({user_id: made.source for user_id, made in sorted(taken.items())})
+    made_of = [dict(chosen_by), *conditions_of(base, memory, seed), *([sources] if sources else [])]
     rows = [
         [history.user_id, history.shard, history.row_fingerprint, configs[history.user_id].model_dump(mode="json")]
         for history in histories
@@ -174,18 +179,19 @@ def _name(
 
 
 def _elsewhere(
+    tried: Sequence[TriedMemories],
     others: Sequence[StoreRecord],
-    tried: TriedMemories | None,
     made_by: str,
     histories: Sequence[History],
     configs: Mapping[str, MemoryConfig],
 ) -> dict[str, _Made]:
     """By user, their memory of these rows in this config, where a search or one of the other stores has it."""
     found: dict[str, _Made] = {}
-    for one in histories:
-        trial = tried.find(one.user_id, configs[one.user_id], one.row_fingerprint) if tried else None
-        if trial:
-            found[one.user_id] = _Made(trial.search, trial.load, trial.seconds)
+    for search in tried if made_by else ():
+        for one in (one for one in histories if one.user_id not in found):
+            trial = search.find(one.user_id, configs[one.user_id], one.row_fingerprint, made_by)
+            if trial:
+                found[one.user_id] = _Made(search.search, trial.load, trial.seconds)
     for record in (record for record in others if made_by and record.trained_by == made_by):
         store = MemoryStore(at(record.path))
         for one in (one for one in histories if one.user_id not in found and one.user_id in store):

@@ -192,11 +192,10 @@ class MemoryStore:
         made_of: str = self._manifests[self._rows_of(user_id)[0]["store"]]["histories"][user_id]
         return made_of
 
-    def taken_from(self, user_id: str) -> str | None:
-        """The fingerprint of the search or store that the memory was taken from; None where it was trained for this."""
+    def searches_of(self, user_id: str) -> tuple[str, ...]:
+        """The searches, by fingerprint, whose trials may have made memories of the user too (`memory.tried`)."""
         manifest = self._manifests[self._rows_of(user_id)[0]["store"]]
-        source: str | None = manifest.get("taken", {}).get(user_id)  # absent in stores from before any was taken
-        return source
+        return tuple(manifest.get("searches", ()))  # absent in stores from before these were kept
 
     def load(self, user_id: str) -> Memory:
         """The user's memory. `UnknownUserError` for anybody else, `CorruptMemoryError` if its bytes changed."""

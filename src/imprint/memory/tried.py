@@ -1,22 +1,18 @@
 """Memories that a search's trials made: whoever is given such a config of these rows need not be trained in it again.
 
-    <workspace>/tried-memories-<trained by>/<user_id>/<config>.safetensors
+    <workspace>/tried-memories-<search>/<user_id>/<config>.safetensors
 
 Of each user stay the memories that may be wanted: of the population's config, at which their study began, and of the
-best config so far. They lie there until the workspace is cleared.
+config that it would choose by now. They may be removed at any time; then users are trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from imprint.base.load import BaseModelInUse
 from imprint.memory.config import MemoryConfig
 from imprint.memory.parts import about_part, read_part, write_part
-from imprint.memory.settings import MemorySettings
-from imprint.memory.training import trained_by
 from imprint.memory.weights import Memory
 from imprint.provenance import fingerprint
 from imprint.storage import fetch, remove
@@ -24,14 +20,11 @@ from imprint.storage import fetch, remove
 if TYPE_CHECKING:
     from imprint.memory.trainer import Trained
 
-SUFFIX = ".safetensors"
-
 
 class Tried(NamedTuple):
-    """A memory that a trial made; `search` is the fingerprint of the search, which also says in what company."""
+    """A memory that a trial made, and the seconds that its training took."""
 
     path: Path
-    search: str
     seconds: float
 
     def load(self) -> Memory:
@@ -40,38 +33,38 @@ class Tried(NamedTuple):
 
 
 class TriedMemories:
-    """The memories of trials on one base, trained in one way."""
+    """The memories that the trials of one search made."""
 
-    def __init__(self, workspace: Path, base: BaseModelInUse, memory: MemorySettings, seed: int) -> None:
-        """Below `workspace`. Where training may stop early nothing is kept: a memory is its validation rows' then."""
-        by = trained_by(base, memory, seed)
-        self._folder = workspace / f"tried-memories-{by}" if by else None
+    def __init__(self, workspace: Path, search: str) -> None:
+        """Below `workspace`, by the search's fingerprint."""
+        self.search = search
+        self._folder = workspace / folder_of(search)
 
-    def keep(self, trained: Trained, history: str, search: str) -> None:
-        """Keep what a trial of `search` made; `history` is the fingerprint of all the rows it was trained on."""
-        if self._folder is not None:
-            memory = trained.memory
-            path = self._folder / memory.user_id / _named(memory.config)
-            write_part(path, memory, trained.seconds, history=history, search=search)
+    def keep(self, trained: Trained, history: str, by: str) -> None:
+        """Keep what a trial made of a user; `history` is the fingerprint of all of the user's training rows.
 
-    def leave(self, user_id: str, configs: Collection[MemoryConfig]) -> None:
-        """Remove what is kept of the user in other configs than these."""
-        if self._folder is not None and (self._folder / user_id).is_dir():
-            wanted = {_named(config) for config in configs}
-            for path in (self._folder / user_id).iterdir():
-                if path.name.endswith(SUFFIX) and path.name not in wanted:
-                    remove(path)
+        `by` says how it was trained (`training.trained_by`).
+        """
+        path = self._path(trained.memory.user_id, trained.memory.config)
+        write_part(path, trained.memory, trained.seconds, history=history, trained_by=by)
 
-    def find(self, user_id: str, config: MemoryConfig, history: str) -> Tried | None:
-        """The user's memory in this config, if it was trained on these very rows."""
-        if self._folder is None:
-            return None
-        path = fetch(self._folder / user_id / _named(config))
+    def remove(self, user_id: str, config: MemoryConfig) -> None:
+        """Remove the user's memory in this config; it need not be there."""
+        remove(self._path(user_id, config))
+
+    def find(self, user_id: str, config: MemoryConfig, history: str, by: str) -> Tried | None:
+        """The user's memory in this config, if it was trained on these very rows in this way."""
+        path = fetch(self._path(user_id, config))
         if not path.is_file():
             return None
-        about: dict[str, Any] = about_part(path)
-        return Tried(path, about["search"], about["seconds"]) if about["history"] == history else None
+        about = about_part(path)
+        same = (about["history"], about["trained_by"]) == (history, by)
+        return Tried(path, about["seconds"]) if same else None
+
+    def _path(self, user_id: str, config: MemoryConfig) -> Path:
+        return self._folder / user_id / f"{fingerprint(config.model_dump(mode='json'))}.safetensors"
 
 
-def _named(config: MemoryConfig) -> str:
-    return f"{fingerprint(config.model_dump(mode='json'))}{SUFFIX}"
+def folder_of(search: str) -> str:
+    """The name of the folder with what a search's trials made."""
+    return f"tried-memories-{search}"

@@ -14,7 +14,7 @@ from imprint.base.settings import BaseSettings
 from imprint.data.shards import ByShard, users_in
 from imprint.errors import SettingsError
 from imprint.memory.budget import within_budget
-from imprint.memory.inject import read_training, train_memories
+from imprint.memory.inject import StoreRecord, read_training, train_memories
 from imprint.memory.settings import FleetSettings, MemorySettings
 from imprint.personalizers.choosers import Latest, retriever
 from imprint.personalizers.methods import opened
@@ -82,7 +82,10 @@ def train_memory_methods(
     chosen = {name: chosen_configs(found, own(name)) for name in shards}
     wanted = {name.removesuffix("+retrieval") for name in settings.methods}
     made: dict[str, dict[str, Any]] = {}
-    for method in (method for method in chosen_configs(found) if method in wanted):
+    made_there: dict[str, list[StoreRecord]] = {name: [] for name in shards}
+    # as inject does: `memory` first, and what it has of the same config is the others' too
+    order = sorted(chosen_configs(found), key=lambda method: method != "memory")
+    for method in (method for method in order if method in wanted):
         configs = {
             one.user_id: chosen[name][method].config_of(one.user_id) for name in shards for one in histories[name]
         }
@@ -93,7 +96,10 @@ def train_memory_methods(
         for name, mine in histories.items():
             theirs = {one.user_id: kept[one.user_id] for one in mine}
             how = theirs, seed, memory, workspace, chosen[name][method].chosen_by, draw[name]
-            stores[name] = train_memories(model, mine, *how).model_dump(mode="json")
+            record = train_memories(model, mine, *how, made_there[name])
+            stores[name] = record.model_dump(mode="json")
+            if method == "memory":
+                made_there[name] = [record]
         made[method] = {"stores": stores, "tokens": tokens}
     return made
 

@@ -16,6 +16,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
 from imprint.errors import StoreError, UnknownUserError
 from imprint.memory.store import MemoryStore
+from imprint.memory.tried import folder_of
 from imprint.personalizers.protocol import Histories, Question
 
 if TYPE_CHECKING:
@@ -91,14 +92,15 @@ class Remembered:
         return self._store.bytes_of(user_id)
 
     def forget(self, user_id: str) -> tuple[str, ...]:
-        """The user is not answered any more. Their bytes leave the disk when the store is rewritten."""
-        known = user_id in self._store and user_id not in self._forgotten
-        self._forgotten.add(user_id)
-        if not known:
+        """The user is not answered any more. Their bytes leave the disk when what is named here is rewritten."""
+        if user_id not in self._store or user_id in self._forgotten:
             return ()
-        left = (f"memory store {self._store.directory}: holds the user's factors until rewritten",)
-        source = self._store.taken_from(user_id)
-        return (*left, f"search or store {source}: the user's factors were taken from there") if source else left
+        self._forgotten.add(user_id)
+        tried = (folder_of(search) for search in self._store.searches_of(user_id))
+        return (
+            f"memory store {self._store.directory}: holds the user's factors until rewritten",
+            *(f"{folder}, beside it: may hold the user's factors as trials made them" for folder in tried),
+        )
 
     def _memories(self, user_ids: Sequence[str]) -> list[Memory]:
         unknown = next((user_id for user_id in user_ids if user_id in self._forgotten), None)

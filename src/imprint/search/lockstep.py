@@ -35,11 +35,12 @@ def run_rounds(
     journal: Journal,
     sites: Sequence[Site],
     on_trial: Callable[[int, int], None] = lambda done, trials: None,
-    on_round: Callable[[], None] = lambda: None,
+    before_round_ends: Callable[[], None] = lambda: None,
 ) -> None:
     """Rounds until every study's budget is used up; each finished round is in `journal`, which all studies share.
 
-    `on_round()` is called after each.
+    `before_round_ends()` is called when a round's trials are known, before the journal has them: after a kill it is
+    called again, or its round was done again.
     """
     budget = sum(one.budget for one in searched)
     while True:
@@ -52,5 +53,5 @@ def run_rounds(
         points = [(one.pilots, point.config) for one, point in zip(unfinished, asked, strict=True)]
         for one, point, outcome in zip(unfinished, asked, objective.outcomes(points), strict=True):
             one.study.tell(point, **outcome)
+        before_round_ends()
         journal.end_round()
-        on_round()

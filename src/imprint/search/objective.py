@@ -60,11 +60,12 @@ class Objective:
         seed: int,
         keep: Callable[[Pilot, Trained], None] = lambda pilot, trained: None,
     ) -> None:
-        """On one base, with the trainer that `memory` names; `keep` is handed every memory that is trained."""
+        """On one base, with the trainer that `memory` names; `keep` is handed every memory that a good trial made."""
         from imprint.memory.serve import Server
         from imprint.memory.training import Training
 
         self._base, self._keep = base, keep
+        self._fresh: list[tuple[Pilot, Trained]] = []
         self._training = Training(base, memory, seed)
         self._server = Server(base, memory.fleet.scoring_slots)
 
@@ -81,7 +82,7 @@ class Objective:
         memories: list[Memory] = []
         rows: list[Example] = []
         for one, (pilot, _) in zip(trained, jobs.values(), strict=True):
-            self._keep(pilot, one)
+            self._fresh.append((pilot, one))
             memories += [one.memory] * len(pilot.validation)
             rows += pilot.validation
         scored = iter(self._server.score(memories, rows))
@@ -91,6 +92,7 @@ class Objective:
     def outcomes(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, Any]]:
         """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
         started = time.perf_counter()
+        self._fresh.clear()
         try:
             losses = self.losses(asked)
         except FAILURES as error:
@@ -98,6 +100,8 @@ class Objective:
                 failed = f"{type(error).__name__}: {error}"
                 return [{"status": "failed", "error": failed, "seconds": time.perf_counter() - started}]
             return [outcome for one in asked for outcome in self.outcomes([one])]
+        for made in self._fresh:  # what fails here is the disk's or the bucket's failure, and no trial's
+            self._keep(*made)
         seconds = (time.perf_counter() - started) / len(asked)
         return [
             {**self._outcome(config, mine), "seconds": seconds} for (_, config), mine in zip(asked, losses, strict=True)

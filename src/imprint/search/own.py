@@ -15,7 +15,6 @@ from imprint.data.partition import part_name
 from imprint.data.shards import ByShard, shard_number, users_named
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.memory.tried import TriedMemories
 from imprint.schema import own_choices_schema
 from imprint.search.journal import Trial
 from imprint.search.objective import read_pilots
@@ -64,8 +63,7 @@ def search_shard(
     users = users_named(index, [user_id for mine in members.values() for user_id in mine])
     pilots = {pilot.user_id: pilot for pilot in read_pilots(base, table, users, settings, "reported")}
     studies = {study: [pilots[user_id] for user_id in mine] for study, mine in members.items()}
-    tried = TriedMemories(memory_workspace, base, memory, seed)
-    found = search_groups(base, studies, population, settings, memory, seed, workspace, tried, on_trial)
+    found = search_groups(base, studies, population, settings, memory, seed, workspace, memory_workspace, on_trial)
     return choices_table(found.choices, found.fingerprint), found.trials
 
 

@@ -18,6 +18,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.errors import NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
+from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.provenance import fingerprint
 from imprint.search.journal import Journal, Trial
@@ -108,16 +109,16 @@ def search_groups(
     memory: MemorySettings,
     seed: int,
     workspace: Path,
-    tried: TriedMemories,
+    memory_workspace: Path,
     on_trial: OnTrial = lambda done, budget, best: None,
 ) -> Found:
     """Run (or resume) a study for each of `groups`, users by the study's name, all in lockstep.
 
-    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`. In `tried` are kept
-    the memories of users that were trained on all their rows: of the first trial, and of the best one so far.
+    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`. Below
+    `memory_workspace` are kept the memories of users that were trained on all their rows (`memory.tried`).
     """
     search = _Search(base, settings, memory, seed, workspace)
-    name, studies = search.groups(groups, population, on_trial, tried)
+    name, studies = search.groups(groups, population, on_trial, memory_workspace)
     trials = [trial for one in studies.values() for trial in one.trials]
     choices = {key: best_of(one.trials, settings.min_gain) for key, one in studies.items() if _good(one.trials)}
     return Found(name, choices, trials)
@@ -163,7 +164,7 @@ class _Search:
         groups: Mapping[str, Sequence[Pilot]],
         population: SearchResult,
         on_trial: OnTrial,
-        tried: TriedMemories,
+        memory_workspace: Path,
     ) -> tuple[str, dict[str, Searched]]:
         """A TPE study a group, each begun at the population's best configs, all in lockstep; likewise."""
         members = [pilot for pilots in groups.values() for pilot in pilots]
@@ -180,17 +181,24 @@ class _Search:
         def count(done: int, budget: int) -> None:
             on_trial(done, budget, best=population.population["tpe"].objective_value)
 
-        def keep(pilot: Pilot, trained: Trained) -> None:
-            if pilot.history:
-                tried.keep(trained, pilot.history, name)
+        tried, by = TriedMemories(memory_workspace, name), trained_by(self._base, self._memory, self._seed)
 
-        def leave() -> None:
-            for one in studies.values():
-                for pilot in one.pilots:
-                    tried.leave(pilot.user_id, _first_and_best(one.trials, self._settings.min_gain))
+        def keep(pilot: Pilot, trained: Trained) -> None:
+            if by and pilot.history:
+                tried.keep(trained, pilot.history, by)
+
+        held = {study: _configs_of(one.trials) for study, one in studies.items()}
+
+        def remove_unwanted() -> None:
+            for study, one in studies.items():
+                wanted = _first_and_best(one.trials, self._settings.min_gain)
+                for config in (held[study] | _configs_of(one.trials[-1:])) - wanted:
+                    for pilot in (pilot for pilot in one.pilots if by and pilot.history):
+                        tried.remove(pilot.user_id, config)
+                held[study] = wanted
 
         objective = Objective(self._base, self._memory, self._seed, keep)
-        run_rounds(list(studies.values()), objective, journal, self._base.sites, count, leave)
+        run_rounds(list(studies.values()), objective, journal, self._base.sites, count, remove_unwanted)
         return name, studies
 
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
@@ -244,6 +252,10 @@ def _first_and_best(trials: Sequence[Trial], min_gain: float) -> set[MemoryConfi
     """What a study began at, and what it would choose by now; nothing before a trial was good."""
     good = _good(trials)
     return {_config_of(good[0]), best_of(good, min_gain).config} if good else set()
+
+
+def _configs_of(trials: Sequence[Trial]) -> set[MemoryConfig]:
+    return {_config_of(trial) for trial in trials if trial.config}
 
 
 def _config_of(trial: Trial) -> MemoryConfig:

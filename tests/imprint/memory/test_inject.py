@@ -127,11 +127,9 @@ def test_a_store_with_memories_of_another_has_a_name_of_its_own(llama, tmp_path,
     """In other company a user's last bits differ: what a name stands for must not depend on who trained first."""
     other = train(llama, histories(llama), CONFIG, 1, tmp_path, trainer="fleet")
     alone, beside = (train_beside(llama, shared, tmp_path, others) for others in ([], [other]))
-    useless = train(llama, histories(llama)[:1], CONFIG, 1, tmp_path, trainer="fleet")
 
     assert alone.fingerprint != beside.fingerprint
     assert read_manifest(Path(alone.path))["taken"] == {}
-    assert train_beside(llama, shared, tmp_path, [useless]) == alone
 
 
 OTHERWISE = [{"seed": 2}, {"early_stopping": EarlyStopping(patience=1)}, {"trainer": "one_user"}]

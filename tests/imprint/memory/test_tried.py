@@ -13,6 +13,7 @@ from imprint.memory.inject import History, train_memories
 from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.store import MemoryStore
 from imprint.memory.trainer import train_memory
+from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
 
 CONFIG = MemoryConfig(ranks=(2, 4), targets=("down",), alpha_ratio=2.0, n_memories=2, learning_rate=5e-3, epochs=1)
@@ -31,25 +32,22 @@ def trial(base, user, config=CONFIG):
 
 def kept(base, folder, *trials, how=HOW, seed=SEED):
     """A search `s1` that tried these, on all of each user's ten rows."""
-    tried = TriedMemories(folder, base, how, seed)
     for one in trials:
-        tried.keep(one, f"{one.memory.user_id}'s 10", "s1")
-    return tried
+        TriedMemories(folder, "s1").keep(one, f"{one.memory.user_id}'s 10", trained_by(base, how, seed))
 
 
-def inject(base, folder, given, config, tried, how=HOW, seed=SEED):
-    return train_memories(
-        base, given, {one.user_id: config for one in given}, seed, how, folder, {"tid": 3}, tried=tried
-    )
+def inject(base, folder, given, config, how=HOW, seed=SEED, searches=("s1",), others=()):
+    configs, chosen_by = {one.user_id: config for one in given}, {"own_searches": list(searches)}
+    return train_memories(base, given, configs, seed, how, folder, chosen_by, others=others)
 
 
 def test_a_tried_memory_is_taken_with_its_seconds_and_the_rest_is_trained(llama, tmp_path, monkeypatch):
     mine = trial(llama, "u1")
-    tried = kept(llama, tmp_path, mine)
+    kept(llama, tmp_path, mine)
     trained = []
     monkeypatch.setattr(training, "train_memory", lambda *given: trained.append(given[1]) or train_memory(*given))
 
-    record = inject(llama, tmp_path, [history(llama, "u1"), history(llama, "u2")], CONFIG, tried)
+    record = inject(llama, tmp_path, [history(llama, "u1"), history(llama, "u2")], CONFIG)
 
     assert trained == ["u2"]
     assert record.seconds["u1"] == round(mine.seconds, 4)
@@ -65,6 +63,7 @@ OTHERWISE = {
     "seed": {"seed": 2},
     "batches": {"how": HOW.model_copy(update={"batch_rows": 4})},
     "trainer": {"how": HOW.model_copy(update={"trainer": "fleet"})},
+    "search": {"searches": ("s2",)},
     "early stopping": {"how": HOW.model_copy(update={"early_stopping": EarlyStopping(patience=1)})},
 }
 
@@ -76,34 +75,41 @@ def test_what_was_trained_otherwise_is_not_taken(llama, tmp_path, changed):
     how, seed = changed.get("how", HOW), changed.get("seed", SEED)
     given = [history(llama, "u1", changed.get("rows", 10))]
 
-    tried = TriedMemories(tmp_path, llama, how, seed)
-    record = inject(llama, tmp_path, given, changed.get("config", CONFIG), tried, how, seed)
+    record = inject(llama, tmp_path, given, changed.get("config", CONFIG), how, seed, changed.get("searches", ("s1",)))
 
     assert read_manifest(Path(record.path))["taken"] == {}
 
 
-def test_where_training_may_stop_early_nothing_is_kept(llama, tmp_path):
-    kept(llama, tmp_path, trial(llama, "u1"), how=OTHERWISE["early stopping"]["how"])
+def test_what_is_removed_is_not_found(llama, tmp_path):
+    kept(llama, tmp_path, trial(llama, "u1"), trial(llama, "u1", LONGER), trial(llama, "u2", LONGER))
+    tried, by = TriedMemories(tmp_path, "s1"), trained_by(llama, HOW, SEED)
 
-    assert not list(tmp_path.rglob("*.safetensors"))
+    tried.remove("u1", LONGER)
+    tried.remove("nobody", LONGER)
 
-
-def test_only_what_may_be_wanted_stays(llama, tmp_path):
-    tried = kept(llama, tmp_path, trial(llama, "u1"), trial(llama, "u1", LONGER), trial(llama, "u2", LONGER))
-
-    tried.leave("u1", {CONFIG})
-    tried.leave("nobody", {CONFIG})
-
-    assert tried.find("u1", CONFIG, "u1's 10") is not None
-    assert tried.find("u1", LONGER, "u1's 10") is None
-    assert tried.find("u2", LONGER, "u2's 10") is not None
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert tried.find("u1", CONFIG, "u1's 10", by) is not None
+    assert tried.find("u1", LONGER, "u1's 10", by) is None
+    assert tried.find("u2", LONGER, "u2's 10", by) is not None
 
 
-def test_a_store_with_tried_memories_has_a_name_of_its_own(llama, tmp_path):
+def test_a_store_is_named_by_what_was_asked_and_not_by_what_was_at_hand(llama, tmp_path, monkeypatch):
+    """So a finished store is found again when the trials' memories are gone."""
     given = [history(llama, "u1")]
-    plain = inject(llama, tmp_path, given, CONFIG, TriedMemories(tmp_path, llama, HOW, SEED))
-    tried = inject(llama, tmp_path, given, CONFIG, kept(llama, tmp_path, trial(llama, "u1")))
+    kept(llama, tmp_path, trial(llama, "u1"))
+    first, plain = inject(llama, tmp_path, given, CONFIG), inject(llama, tmp_path, given, CONFIG, searches=())
+    TriedMemories(tmp_path, "s1").remove("u1", CONFIG)
+    monkeypatch.setattr(training, "train_memory", lambda *_: pytest.fail("trained twice"))
 
-    assert plain.fingerprint != tried.fingerprint
-    assert inject(llama, tmp_path, given, CONFIG, kept(llama, tmp_path, trial(llama, "u1"))) == tried
+    assert inject(llama, tmp_path, given, CONFIG) == first
+    assert plain.fingerprint != first.fingerprint, "in other company its last bits differ"
+
+
+def test_what_trials_of_a_methods_own_searches_made_is_the_baselines_too(llama, tmp_path):
+    """They know the searches by the store that they are given."""
+    kept(llama, tmp_path, trial(llama, "u1"), trial(llama, "u1", LONGER))
+    memory = inject(llama, tmp_path, [history(llama, "u1")], CONFIG)
+
+    baseline = inject(llama, tmp_path, [history(llama, "u1")], LONGER, searches=(), others=[memory])
+
+    assert baseline.taken == {"u1": "s1"}
+    assert read_manifest(Path(baseline.path))["searches"] == ["s1"]

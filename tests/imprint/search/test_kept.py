@@ -4,10 +4,13 @@ import pytest
 import torch
 from toys import invented_rows
 
+from imprint.errors import BucketError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.memory.trainer import train_memory
+from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
+from imprint.search.journal import Journal
 from imprint.search.objective import Pilot
 from imprint.search.scopes import Choice, SearchResult, search_groups
 from imprint.search.settings import SearchSettings, SpaceSettings
@@ -32,9 +35,9 @@ def pilot(base, user, history):
 
 
 def searched(base, folder, *pilots, settings=SETTINGS):
-    tried = TriedMemories(folder, base, MEMORY, 1)
     groups = {f"user/{one.user_id}": [one] for one in pilots}
-    return search_groups(base, groups, POPULATION, settings, MEMORY, 1, folder, tried), tried
+    found = search_groups(base, groups, POPULATION, settings, MEMORY, 1, folder, folder)
+    return found, TriedMemories(folder, found.fingerprint)
 
 
 def test_the_first_trials_memory_and_the_best_ones_stay(llama, tmp_path):
@@ -46,8 +49,7 @@ def test_the_first_trials_memory_and_the_best_ones_stay(llama, tmp_path):
         wanted = {FIXED, found.choices[f"user/{user.user_id}"].config}
         assert len(list(tmp_path.glob(f"tried-memories-*/{user.user_id}/*"))) == len(wanted)
         for config in wanted:
-            kept = tried.find(user.user_id, config, user.history)
-            assert kept.search == found.fingerprint
+            kept = tried.find(user.user_id, config, user.history, trained_by(llama, MEMORY, 1))
             alone = train_memory(llama, user.user_id, user.train, config, 1).memory
             for mine, theirs in zip(kept.load().episodes, alone.episodes, strict=True):
                 for site in theirs.factors:
@@ -61,20 +63,24 @@ def test_of_who_was_trained_on_a_part_of_their_rows_nothing_stays(llama, tmp_pat
     assert {path.parent.name for path in tmp_path.glob("tried-memories-*/*/*")} == {"u2"}
 
 
-def test_a_killed_round_loses_nothing_that_a_finished_one_kept(llama, tmp_path, monkeypatch):
-    """What a round made is on disk before the journal has the round."""
+PLACES = [(TriedMemories, "keep"), (TriedMemories, "remove"), (Journal, "end_round")]
+
+
+@pytest.mark.parametrize(("kind", "name"), PLACES, ids=[name for _, name in PLACES])
+def test_a_killed_round_leaves_in_the_end_what_would_be_there(llama, tmp_path, monkeypatch, kind, name):
+    """What a round made is on disk, and what is not wanted any more is gone, before the journal has the round."""
     user = pilot(llama, "u1", "all of u1")
     whole, _ = searched(llama, tmp_path / "whole", user)
-    keeps, keep = [], TriedMemories.keep
+    calls, real = [], getattr(kind, name)
 
-    def killed_in_the_last_round(self, *given):
-        keeps.append(given)
-        if len(keeps) == SETTINGS.own_trials:
+    def killed_at_the_last(self, *given):
+        calls.append(given)
+        if len(calls) == (1 if name == "remove" else SETTINGS.own_trials):
             raise KeyboardInterrupt
-        keep(self, *given)
+        real(self, *given)
 
     with monkeypatch.context() as context:
-        context.setattr(TriedMemories, "keep", killed_in_the_last_round)
+        context.setattr(kind, name, killed_at_the_last)
         with pytest.raises(KeyboardInterrupt):
             searched(llama, tmp_path / "cut", user)
     resumed, _ = searched(llama, tmp_path / "cut", user)
@@ -82,3 +88,19 @@ def test_a_killed_round_loses_nothing_that_a_finished_one_kept(llama, tmp_path, 
     assert resumed.choices == whole.choices
     names = [sorted(path.name for path in (tmp_path / one).glob("tried-memories-*/u1/*")) for one in ("whole", "cut")]
     assert names[0] == names[1]
+
+
+def test_a_disk_that_refuses_a_memory_stops_the_search_and_fails_no_trial(llama, tmp_path, monkeypatch):
+    """A failed trial stays failed, so what is not the config's fault must not become one."""
+    user = pilot(llama, "u1", "all of u1")
+
+    def refused(*_):
+        raise BucketError("s3://bucket: no answer. Next: try again.")
+
+    with monkeypatch.context() as context:
+        context.setattr(TriedMemories, "keep", refused)
+        with pytest.raises(BucketError):
+            searched(llama, tmp_path, user)
+    found, _ = searched(llama, tmp_path, user)
+
+    assert [trial.status for trial in found.trials if trial.status != "refused"] == ["ok"] * SETTINGS.own_trials

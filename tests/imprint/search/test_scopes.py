@@ -8,7 +8,6 @@ from toys import invented_rows
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.memory.tried import TriedMemories
 from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot
 from imprint.search.scopes import best_of, search_groups, search_population
@@ -34,8 +33,7 @@ def search(base, pilots, settings, memory, seed, workspace, groups=None):
     """What the population's studies found and all their trials, then the same of each group's."""
     given = settings, memory, seed, workspace
     result, trials = search_population(base, pilots, *given)
-    tried = TriedMemories(workspace, base, memory, seed)
-    found = search_groups(base, groups, result, *given, tried) if groups else None
+    found = search_groups(base, groups, result, *given, workspace) if groups else None
     return result, trials, found
 
 
