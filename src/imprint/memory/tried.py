@@ -1,4 +1,4 @@
-"""Memories that a search's trials made: whoever is given such a config of these rows need not be trained in it again.
+"""Memories that trials of users' own studies made: whoever is given such a config need not be trained in it again.
 
     <workspace>/tried-memories-<search>/<user_id>/<config>.safetensors
 

@@ -70,7 +70,7 @@ OTHERWISE = {
 
 @pytest.mark.parametrize("changed", OTHERWISE.values(), ids=OTHERWISE)
 def test_what_was_trained_otherwise_is_not_taken(llama, tmp_path, changed):
-    """A bad example for everything that a memory depends on."""
+    """The search stands for the base."""
     kept(llama, tmp_path, trial(llama, "u1"))
     how, seed = changed.get("how", HOW), changed.get("seed", SEED)
     given = [history(llama, "u1", changed.get("rows", 10))]
