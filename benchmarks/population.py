@@ -53,7 +53,7 @@ MEASURED = {
     "rows_a_second": Measured(2370, "rows a second through ingest, validate and partition, one thread", "irc.md"),
     "bytes_a_row": Measured(304, "bytes a row in the tables of these three stages", "irc.md"),
     "seconds_a_user": Measured(0.61, "seconds to train a memory on the embedded base, two cores", "bench.md"),
-    "bytes_a_user": Measured(196_608, "bytes of such a memory", "fabricated.md"),
+    "bytes_a_user": Measured(196_608, "bytes of such a memory", "reviews.md"),
     "seconds_a_trial": Measured(1.05, "seconds of a trial of users' own searches on it, all in lockstep", "bench.md"),
     "trial": Measured(1.34, "memories of the population's search that such a trial takes as long as", "bench.md"),
 }
