@@ -1,5 +1,7 @@
 """Of a user's own study stay the memories that the user may be given."""
 
+import pyarrow as pa
+import pyarrow.dataset as pads
 import pytest
 import torch
 from toys import invented_rows
@@ -11,7 +13,7 @@ from imprint.memory.trainer import train_memory
 from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.search.journal import Journal
-from imprint.search.objective import Pilot
+from imprint.search.objective import Pilot, read_pilots
 from imprint.search.scopes import Choice, SearchResult, search_groups
 from imprint.search.settings import SearchSettings, SpaceSettings
 
@@ -61,6 +63,26 @@ def test_of_who_was_trained_on_a_part_of_their_rows_nothing_stays(llama, tmp_pat
     searched(llama, tmp_path, pilot(llama, "u1", ""), pilot(llama, "u2", "all of u2"))
 
     assert {path.parent.name for path in tmp_path.glob("tried-memories-*/*/*")} == {"u2"}
+
+
+@pytest.mark.parametrize(("most", "history"), [(None, "f1"), (3, "f1"), (2, "")])
+def test_a_pilot_names_the_history_only_where_all_of_it_is_here(llama, most, history):
+    splits = ["train", "train", "train", "validation", "test"]
+    texts = {"user_id": "u1", "query": "river", "task": "dialogue"}
+    rows = [
+        texts | {"record_id": f"u1-{n}", "response": f"stone {n}", "split": split, "order": n}
+        for n, split in enumerate(splits)
+    ]
+    kinds = {"persona": pa.list_(pa.string()), "attributes": pa.map_(pa.string(), pa.string()), "order": pa.int64()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in (*rows[0], "persona", "attributes")])
+    index = [{"user_id": "u1", "role": "reported", "shard": 0, "fingerprint": "f1"}]
+    settings = SETTINGS.model_copy(update={"max_train_rows": most})
+
+    table = pads.dataset(pa.Table.from_pylist(rows, schema=schema))
+    (found,) = read_pilots(llama, table, index, settings, "reported")
+
+    assert found.history == history
+    assert [one.record_id for one in found.train] == ["u1-0", "u1-1", "u1-2"][-(most or 3) :]
 
 
 PLACES = [(TriedMemories, "keep"), (TriedMemories, "remove"), (Journal, "end_round")]
