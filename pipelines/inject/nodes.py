@@ -50,7 +50,7 @@ def train_baseline_memories(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """What `memory` is held against: all in the fixed config, in random search's, and in the population's.
 
-    Nobody is trained in a config again that `memory` or a trial of their own study had.
+    What `memory` or a trial of a user's own study has of such a config is taken from there (`train_memories`).
     """
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs

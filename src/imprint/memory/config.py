@@ -44,7 +44,7 @@ class MemoryConfig(BaseModel):
             raise MemoryConfigError(f"ranks: {wrong} given; allowed are {RANKS}. Next: take the nearest of these.")
         if not any(ranks):
             raise MemoryConfigError(f"ranks: {ranks} gives no layer a memory; next: set at least one rank above 0.")
-        return ranks
+        return _shortest(ranks)
 
     @field_validator("targets")
     @classmethod
@@ -80,3 +80,13 @@ class MemoryConfig(BaseModel):
         by_name = {site.name: site for site in sites}
         each = sum(rank * (by_name[name].in_features + by_name[name].out_features) for name, rank in ranks.items())
         return each * self.n_memories
+
+
+def _shortest(ranks: tuple[int, ...]) -> tuple[int, ...]:
+    """The same ranks in the fewest groups; of any number of layers each layer keeps its rank."""
+    for groups in range(1, len(ranks)):
+        together, left = divmod(len(ranks), groups)
+        fewer = ranks[::together]
+        if not left and ranks == tuple(rank for rank in fewer for _ in range(together)):
+            return fewer
+    return ranks

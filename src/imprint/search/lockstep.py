@@ -39,8 +39,8 @@ def run_rounds(
 ) -> None:
     """Rounds until every study's budget is used up; each finished round is in `journal`, which all studies share.
 
-    `before_round_ends()` is called when a round's trials are known, before the journal has them: after a kill it is
-    called again, or its round was done again.
+    `before_round_ends()` is called when a round's trials are known, before the journal has them: after a kill in
+    between, the round is done again, and so is this.
     """
     budget = sum(one.budget for one in searched)
     while True:

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from imprint.base.sites import Site
 from imprint.errors import MemoryConfigError
 from imprint.memory.config import MemoryConfig
 
@@ -49,7 +50,29 @@ def test_ranks_are_laid_over_the_layers_group_by_group(llama):
 
 def test_more_groups_than_layers_are_refused(llama):
     with pytest.raises(MemoryConfigError, match="3 layers"):
-        MemoryConfig(**{**GOOD, "ranks": (1, 1, 1, 1)}).site_ranks(llama.sites)
+        MemoryConfig(**{**GOOD, "ranks": (1, 2, 1, 2)}).site_ranks(llama.sites)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ((8, 8, 8, 8), (8,)),
+        ((4, 4, 0, 0), (4, 0)),
+        ((4, 0, 4, 0), (4, 0, 4, 0)),
+        ((1, 1, 2), (1, 1, 2)),
+        ((1, 1, 1, 2, 2, 2), (1, 2)),
+        ((0, 0, 8, 8, 0, 0), (0, 8, 0)),
+    ],
+)
+def test_one_config_has_one_spelling_and_every_layer_keeps_its_rank(written, kept):
+    """Else a memory that is already there, under another spelling of its config, would be trained again."""
+    config = MemoryConfig(**{**GOOD, "ranks": written})
+
+    assert config.ranks == kept
+    for layers in range(len(written), 13):
+        sites = [Site(f"{layer}", layer, "down", 2, 2, transposed=False) for layer in range(layers)]
+        by_layer = {f"{layer}": written[layer * len(written) // layers] for layer in range(layers)}
+        assert config.site_ranks(sites) == {name: rank for name, rank in by_layer.items() if rank}
 
 
 def test_targets_the_family_does_not_have_are_left_out_and_none_at_all_is_refused(base):

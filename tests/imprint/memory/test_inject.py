@@ -213,7 +213,7 @@ def test_what_is_kept_of_rows_does_not_grow_with_the_users(llama, tmp_path, monk
 
 
 def test_users_have_configs_of_their_own(llama, tmp_path):
-    larger = CONFIG.model_copy(update={"ranks": (4, 4), "n_memories": 1})
+    larger = CONFIG.model_copy(update={"ranks": (4,), "n_memories": 1})
     configs = {user: larger if user == "u3" else CONFIG for user in USERS}
     memory = MemorySettings(fixed_config=CONFIG)
 

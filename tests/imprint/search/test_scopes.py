@@ -147,14 +147,14 @@ def test_a_base_with_fewer_layers_than_the_space_has_groups_is_searched_all_the_
     """The embedded base of a small corpus has two layers, and the shipped space four groups."""
     wide = SETTINGS.model_copy(update={"space": SPACE_OF_EIGHT})
 
-    result, trials, _ = search(llama, pilots, wide, MEMORY, 1, tmp_path)
+    _, trials, _ = search(llama, pilots, wide, MEMORY, 1, tmp_path)
 
-    assert len(result.population["tpe"].config.ranks) == 3
+    assert {len(trial.config["ranks"]) for trial in trials} == {1, 3}, "three layers, or all alike"
     assert not [trial for trial in trials if trial.status == "failed"]
 
 
 def test_a_fixed_config_the_base_cannot_carry_is_refused_before_any_trial(llama, pilots, tmp_path):
-    four_groups = MEMORY.model_copy(update={"fixed_config": FIXED.model_copy(update={"ranks": (1, 1, 1, 1)})})
+    four_groups = MEMORY.model_copy(update={"fixed_config": FIXED.model_copy(update={"ranks": (1, 2, 1, 2)})})
 
     with pytest.raises(MemoryConfigError, match="3 layers"):
         search(llama, pilots, SETTINGS, four_groups, 1, tmp_path)
