@@ -77,4 +77,4 @@ def measure_compared(
     given = base_model, pooled_model, compared_memories, shared_methods, compare, base, memory.fleet, seed
     methods, index = compared_methods(*given, memory_workspace), user_index.to_table().to_pylist()
     judge = judging(user_histories, user_index, pooled_model, base, memory.fleet, evaluate.judge)
-    return measure_run(methods, user_histories, index, evaluate, judge, partial(counter, unit="user"))
+    return measure_run(methods, user_histories, index, evaluate, judge, counter)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SLACK = 0.5
 """Nats by which two ways to compute one likelihood may differ, and by far do not."""
+RANKED_AT_ONCE = 8
+"""Questions whose catalogue is ranked in one go: each fills many passes by itself, and takes seconds."""
 UNDECIDED: dict[str, Any] = {"gold": None, "chosen": None, "rank": None}
 """What a score has beside it where the answer is no choice, or none was made."""
 
@@ -65,14 +67,27 @@ def choosing_of(everybody: Everybody, index: Sequence[IndexRow], settings: Evalu
 def decided_rows(
     method: Personalizer, rows: Rows, choosing: Choosing, on_user: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """The records of `score_rows` with what was chosen beside them."""
-    return with_choices(method, rows, score_rows(method, rows, on_user), choosing)
+    """The records of `score_rows` with what was chosen beside them; `on_user` is called after both."""
+    records = []
+    for users in batched(rows, USERS_AT_ONCE):
+        theirs = {user_id: rows[user_id] for user_id in users}
+        records += with_choices(method, theirs, score_rows(method, theirs), choosing)
+        for _ in users:
+            on_user()
+    return records
 
 
 def with_choices(
-    method: Personalizer, rows: Rows, scores: Iterable[Mapping[str, Any]], choosing: Choosing
+    method: Personalizer,
+    rows: Rows,
+    scores: Iterable[Mapping[str, Any]],
+    choosing: Choosing,
+    on_choice: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """The records of `score_rows` with `gold`, `chosen` label and `rank` of the right item beside each."""
+    """The records of `score_rows` with `gold`, `chosen` label and `rank` of the right item beside each.
+
+    `on_choice` is called after each row of `choosing.chosen_of`.
+    """
     kept = list(scores)
     nats = {row["record_id"]: row["nats"] for row in kept}
     found: dict[str, dict[str, Any]] = {}
@@ -80,8 +95,11 @@ def with_choices(
         asked = [row for user_id in users for row in choosing.chosen_of(rows[user_id])]
         for task in dict.fromkeys(row.task for row in asked):
             mine = [row for row in asked if row.task == task]
-            decide = _ranked if TASKS[task].kind == "item" else _labelled
-            found |= decide(method, mine, choosing, nats)
+            decide, together = (_ranked, RANKED_AT_ONCE) if TASKS[task].kind == "item" else (_labelled, len(mine))
+            for some in batched(mine, together):
+                found |= decide(method, some, choosing, nats)
+                for _ in some:
+                    on_choice()
     return [{**row, **UNDECIDED, **found.get(row["record_id"], {})} for row in kept]
 
 

@@ -51,6 +51,15 @@ class Training(NamedTuple):
     per_user: Mapping[str, float] | None
 
 
+Bars = Callable[[str, str, int], Callable[[], None]]
+"""From title, unit and total to what moves the bar on by one."""
+
+
+def no_bars(title: str, unit: str, total: int) -> Callable[[], None]:
+    """Nothing is drawn."""
+    return lambda: None
+
+
 def measure_method(
     method: Personalizer,
     histories: Histories,
@@ -58,17 +67,19 @@ def measure_method(
     asked: Rows,
     settings: EvaluateSettings,
     choosing: Choosing,
-    on_user: Callable[[], None] = lambda: None,
+    bars: Bars = no_bars,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Records of scores and of responses, and what all that took: seconds, bytes by user, and tokens of the prompts."""
+    choices = sum(len(choosing.chosen_of(mine)) for mine in scored.values())
     began = time.perf_counter()
     spared = method.fit(histories)
     fitted = time.perf_counter()
-    scores = score_rows(method, scored, on_user)
+    scores = score_rows(method, scored, bars(f"{method.name}: scores", "user", len(scored)))
     done = time.perf_counter()
-    scores = with_choices(method, scored, scores, choosing)
+    scores = with_choices(method, scored, scores, choosing, bars(f"{method.name}: choices", "choice", choices))
     decided = time.perf_counter()
-    responses = answer_rows(method, asked, settings.max_new_tokens)
+    drawn = bars(f"{method.name}: responses", "user", len(asked))
+    responses = answer_rows(method, asked, settings.max_new_tokens, drawn)
     answered = time.perf_counter()
     seconds = {
         "fit": fitted - began + spared,
@@ -93,11 +104,11 @@ def measure_run(
     index: Sequence[IndexRow],
     settings: EvaluateSettings,
     judge: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list,
-    bars: Callable[..., Callable[[], None]] = lambda title, total: lambda: None,
+    bars: Bars = no_bars,
 ) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """Every method fitted on reported users' training rows, measured on their test rows.
 
-    `judge` adds `won` to the records of responses (`wins`), and `bars(title, total=…)` draws progress.
+    `judge` adds `won` to the records of responses (`wins`), and `bars(title, unit, total)` draws progress.
     """
     histories = read_histories(table, users_of(index, "reported"), "train")
     scored = held_out_rows(table, index, settings.max_test_rows)
@@ -107,8 +118,7 @@ def measure_run(
     exchanged = held_out_rows(table, some, settings.specificity_rows)
     scores, responses, found = [], [], {}
     for method in methods:
-        draw = bars(method.name, total=len(scored))
-        mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, choosing, draw)
+        mine, answered, found[method.name] = measure_method(method, histories, scored, asked, settings, choosing, bars)
         found[method.name] |= knowing(method, exchanged)
         scores += mine
         responses += answered

@@ -89,9 +89,9 @@ def answer_rows(
     return records
 
 
-def batched(users: Iterable[str], count: int) -> Iterator[list[str]]:
-    """Users in lists of at most `count`."""
-    waiting = iter(users)
+def batched(some: Iterable[Row], count: int) -> Iterator[list[Row]]:
+    """Users or rows in lists of at most `count`."""
+    waiting = iter(some)
     while chunk := list(islice(waiting, count)):
         yield chunk
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from partitioned import history, rows_of, table_of
 
+from imprint.evaluate import choices
 from imprint.evaluate.baselines import baselines
-from imprint.evaluate.choices import choosing_of, rank_among, with_choices
+from imprint.evaluate.choices import choosing_of, decided_rows, rank_among, with_choices
 from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.measure import score_rows
 from imprint.evaluate.settings import EvaluateSettings
@@ -131,6 +132,33 @@ def test_the_chosen_label_is_the_likeliest_and_other_rows_have_none(llama, tmp_p
             assert record["chosen"] == "12345"[losses.index(min(losses))]
     written = scores_table(found).to_pylist()
     assert [row["chosen"] for row in written] == [record["chosen"] for record in found]
+
+
+@pytest.mark.parametrize("together", [1, 2, 8])
+def test_a_person_who_waits_is_told_of_every_choice(llama, tmp_path, monkeypatch, together):
+    """However many catalogues are ranked in one go, the ranks are the same."""
+    *_, tested, choosing = items(tmp_path, chosen_rows=2)
+    method, ticks = Unpersonalised("base", llama, 2), []
+    scores = score_rows(method, tested)
+    whole = with_choices(method, tested, scores, choosing)
+    monkeypatch.setattr(choices, "RANKED_AT_ONCE", together)
+
+    found = with_choices(method, tested, scores, choosing, lambda: ticks.append(1))
+
+    assert found == whole
+    assert len(ticks) == sum(row["gold"] is not None for row in found) == 3
+
+
+def test_users_are_counted_when_they_are_scored_and_their_choices_made(llama, tmp_path, monkeypatch):
+    *_, tested, choosing = items(tmp_path, chosen_rows=2)
+    method, known = Unpersonalised("base", llama, 2), []
+    monkeypatch.setattr(choices, "USERS_AT_ONCE", 1)
+    whole = with_choices(method, tested, score_rows(method, tested), choosing)
+    weigh = method.likelihoods
+    monkeypatch.setattr(method, "likelihoods", lambda *given: known.append("choices") or weigh(*given))
+
+    assert decided_rows(method, tested, choosing, lambda: known.append("user")) == whole
+    assert known == ["choices", "user"] * 2
 
 
 def test_no_row_is_decided_where_none_is_wanted(llama, tmp_path):

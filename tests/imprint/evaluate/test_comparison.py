@@ -1,5 +1,7 @@
 """Methods side by side: who is compared with whom, users by history, and what counts as cost."""
 
+from collections import Counter
+
 import pytest
 from methods import compare_settings
 from toys import invented_rows
@@ -149,8 +151,13 @@ def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
     later = {user: invented_rows(user, 3, seed=1, first=6) for user in users}
     method = Prompted("recent_history", Unpersonalised("pooled", llama, 2), Latest(), 20)
     settings, first = EvaluateSettings(max_new_tokens=3), {user: rows[:1] for user, rows in later.items()}
+    drawn = Counter()
 
-    scores, responses, found = measure_method(method, histories, later, first, settings, Choosing({}, 4))
+    def bars(title, unit, total):
+        drawn[title] -= total
+        return lambda: drawn.update([title])
+
+    scores, responses, found = measure_method(method, histories, later, first, settings, Choosing({}, 4), bars)
 
     assert [row["record_id"] for row in scores] == [row.record_id for rows in later.values() for row in rows]
     assert (found["scored"], found["chosen"], found["answered"], len(responses)) == (6, 0, 2, 2)
@@ -161,6 +168,7 @@ def test_a_method_is_fitted_on_histories_before_it_is_asked(llama):
         user: sum(len(row.query) + len(row.response) for row in rows) for user, rows in histories.items()
     }
     assert found["seconds"].keys() == {"fit", "score", "choose", "respond"}
+    assert drawn == dict.fromkeys((f"recent_history: {what}" for what in ("scores", "choices", "responses")), 0)
 
 
 def test_the_cost_of_a_user_does_not_depend_on_what_is_cached(llama):
