@@ -70,7 +70,7 @@ def measure_compared(
     memory_workspace: Path,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Losses, responses and costs of every compared method on reported users' test rows."""
-    from imprint.evaluate.comparison import measure_run
+    from imprint.evaluate.compared import measure_run
     from imprint.evaluate.wins import judging
     from imprint.personalizers.compared import compared_methods
 

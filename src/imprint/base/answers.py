@@ -1,7 +1,7 @@
 """Answers that share their beginnings: how likely a model finds each of them, without reading anything twice.
 
     [bos] query <eos> ──► "The " ──► "Matrix <eos>"        the query once, a beginning that several answers have once,
-                             └────► "Mummy <eos>"          and no branch that is already less likely than the floor
+                             └────► "Mummy <eos>"          and no branch that need not be known (`Needed`)
 
 A causal model reads them as a tree that grows on the query (`continuation.Branches`). A model that cannot reads each
 beginning as a row with a copy of the query before it, which is dear where a history stands in the query too
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
@@ -35,6 +35,23 @@ ROWS = 256
 Beside = Callable[[Sequence[int], bool], AbstractContextManager[None]]
 """Within the block the model reads rows of the prompts of these numbers, one a row: the prompts themselves, or, where
 the second is false, what continues them."""
+
+
+class Needed(NamedTuple):
+    """Which answers to a prompt need be known: all that are not less likely than `floor`.
+
+    Where more than `enough` are known to be likelier than `ceiling`, none of the others is needed either.
+    """
+
+    floor: float = -math.inf
+    ceiling: float = math.inf
+    enough: int = 0
+
+    @classmethod
+    def by_all(cls, some: Iterable[Needed]) -> Needed:
+        """What serves several that ask the same."""
+        floors, ceilings, enough = zip(*some, strict=True)
+        return cls(min(floors), max(ceilings), max(enough))
 
 
 class Answers:
@@ -62,8 +79,8 @@ class AnswerTree:
     """Token ids of answers as a tree: every node but the root is one token, and a path to a leaf is an answer.
 
     Nodes are numbered level by level, so that the children of one stand together: `token`, `first` child and `children`
-    (how many) of each node are [nodes]. `ends` [answers] has the node in which each answer ends; answers that a length
-    limit made equal end in the same one.
+    (how many) of each node are [nodes]. `ends` [answers] has the node in which each answer ends, `ending` [nodes] how
+    many do in each: answers that a length limit made equal end in the same one.
     """
 
     def __init__(self, paths: Sequence[tuple[int, ...]]) -> None:
@@ -82,6 +99,7 @@ class AnswerTree:
         self.first = torch.tensor(first)
         self.children = torch.tensor([children[node] for node in order])
         self.ends = torch.tensor([number[end] for end in ends])
+        self.ending = torch.bincount(self.ends, minlength=len(tokens))
         self.depth = max(map(len, paths))
 
     def __len__(self) -> int:
@@ -131,26 +149,31 @@ def likelihoods(
     model: nn.Module,
     prompts: Sequence[Sequence[tuple[int, ...]]],
     tree: AnswerTree,
-    floors: Sequence[float],
+    needed: Sequence[Needed],
     beside: Beside = lambda numbers, prompts: nullcontext(),
 ) -> Tensor:
     """Log-likelihood of every answer after every prompt, [prompts, answers], fp32; prompts are counted slot by slot.
 
-    `floors`, one a prompt: an answer that is less likely than it need not be known and may be -inf; all others are
-    exact. `prompts` of several slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
+    `needed` is one a prompt: an answer that need not be known may be -inf; all others are exact. `prompts` of several
+    slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
     """
     device = next(model.parameters()).device
     reads = _Grown if can_branch(model) else _Copied
     tree, reader = tree.to(device), reads(model, prompts, beside)
     found = torch.full((reader.count, len(tree.token)), -math.inf, device=device)
-    floor = torch.tensor(floors, device=device)
+    floor, ceiling, enough = (torch.tensor(limit, device=device) for limit in zip(*needed, strict=True))
+    above = torch.zeros(reader.count, dtype=torch.long, device=device)
     fronts = [reader.beginning()]
     with torch.no_grad():
         while fronts:
             front = fronts.pop()
+            front = front.take(above[front.owner] <= enough[front.owner])
+            if not len(front.node):
+                continue
             hidden, text = reader.read(front, tree)
             ahead = _ahead(front, logits_of(model, hidden), tree, text)
             found[ahead.owner, ahead.node] = ahead.log
+            above.index_add_(0, ahead.owner, tree.ending[ahead.node] * (ahead.log > ceiling[ahead.owner]))
             fronts += reader.in_passes(ahead.take((tree.children[ahead.node] > 0) & (ahead.log >= floor[ahead.owner])))
     return found[:, tree.ends].cpu()
 

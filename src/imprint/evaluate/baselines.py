@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from imprint.base.examples import Interaction
-from imprint.evaluate.choices import Choosing, answer_of, rank_among
+from imprint.evaluate.choices import Choosing, answer_of, capped, rank_among
 from imprint.evaluate.everybody import Everybody
 from imprint.provenance import seed_for
 from imprint.tasks import TASKS
@@ -67,11 +67,9 @@ def _items(row: Interaction, counts: Counter[str], choosing: Choosing, seed: int
     import torch
 
     answers, barred = choosing.answers[row.task], choosing.barred(row)
-    often = torch.tensor([counts[item] for item in answers.texts])
+    often, candidates = torch.tensor([counts[item] for item in answers.texts]), len(answers.texts) - len(barred)
     ranks = {
-        "random": float(
-            Random(seed_for(seed, "random", row.record_id)).randint(1, max(1, len(answers.texts) - len(barred)))
-        ),
+        "random": capped(Random(seed_for(seed, "random", row.record_id)).randint(1, candidates), candidates),
         "popularity": rank_among(often, answers.places[answer_of(row)], barred),
     }
     return {method: {"chosen": None, "rank": rank} for method, rank in ranks.items()}

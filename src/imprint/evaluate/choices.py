@@ -1,19 +1,18 @@
 """Decoding that fits the task: where an answer is one of a set, the set is weighed and nothing is generated.
 
     label, rating    the likeliest of the task's labels is what the method answers
-    item             the right item has a rank among all items of the corpus
+    item             the right item has a rank among all items of the corpus, counted up to RANKED_TO
 
 Both are made for some of the rows that are scored, and stand beside their scores.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.examples import Interaction
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.evaluate.everybody import Everybody
@@ -29,6 +28,9 @@ SLACK = 0.5
 """Nats by which two ways to compute one likelihood may differ, and by far do not."""
 RANKED_AT_ONCE = 8
 """Questions whose catalogue is ranked in one go: each fills many passes by itself, and takes seconds."""
+RANKED_TO = 1000
+"""The last place that is counted. An item behind it has the mean of the places that are left: to say which one, a model
+that finds the right item unlikely would have to be asked about nearly all others."""
 UNDECIDED: dict[str, Any] = {"gold": None, "chosen": None, "rank": None}
 """What a score has beside it where the answer is no choice, or none was made."""
 
@@ -109,7 +111,7 @@ def answer_of(row: Interaction) -> str:
 
 
 def rank_among(values: Tensor, right: int, barred: Collection[int] = ()) -> float:
-    """The place of `values[right]` among the candidates, the highest first and counted from 1.
+    """The place of `values[right]` among the candidates, the highest first and counted from 1 (`capped`).
 
     Equal ones share the mean of their places. Those at `barred` do not count.
     """
@@ -118,14 +120,19 @@ def rank_among(values: Tensor, right: int, barred: Collection[int] = ()) -> floa
     counts = torch.ones(len(values), dtype=torch.bool)
     counts[[right, *barred]] = False
     above, equal = (values > values[right]) & counts, (values == values[right]) & counts
-    return 1 + int(above.sum()) + int(equal.sum()) / 2
+    return capped(1 + int(above.sum()) + int(equal.sum()) / 2, 1 + int(counts.sum()))
+
+
+def capped(place: float, candidates: int) -> float:
+    """The place itself up to `RANKED_TO`, and for all behind it the mean of those places."""
+    return place if place <= RANKED_TO else (RANKED_TO + 1 + candidates) / 2
 
 
 def _labelled(
     method: Personalizer, rows: Sequence[Interaction], choosing: Choosing, nats: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     answers = choosing.answers[rows[0].task]
-    weighed = method.likelihoods([question_of(row) for row in rows], answers, [-math.inf] * len(rows))
+    weighed = method.likelihoods([question_of(row) for row in rows], answers, [Needed()] * len(rows))
     return {
         row.record_id: {"gold": answer_of(row), "chosen": answers.texts[int(values.argmax())]}
         for row, values in zip(rows, weighed, strict=True)
@@ -136,11 +143,20 @@ def _ranked(
     method: Personalizer, rows: Sequence[Interaction], choosing: Choosing, nats: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     answers = choosing.answers[rows[0].task]
-    # what is less likely than the right item has no say; a response in another spelling has another likelihood
-    floors = [-nats[row.record_id] - SLACK if row.response == answer_of(row) else -math.inf for row in rows]
-    weighed = method.likelihoods([question_of(row) for row in rows], answers, floors)
+    needed = [_needed(-nats[row.record_id], row, choosing) for row in rows]
+    weighed = method.likelihoods([question_of(row) for row in rows], answers, needed)
     found = {}
     for row, values in zip(rows, weighed, strict=True):
         rank = rank_among(values, answers.places[answer_of(row)], choosing.barred(row))
         found[row.record_id] = {"gold": answer_of(row), "rank": rank}
     return found
+
+
+def _needed(right: float, row: Interaction, choosing: Choosing) -> Needed:
+    """What is less likely than the right item has no say, nor has any where its place is behind the last one counted.
+
+    A response in another spelling than its answer's has another likelihood.
+    """
+    if row.response != answer_of(row):
+        return Needed()
+    return Needed(right - SLACK, right + SLACK, RANKED_TO + len(choosing.barred(row)))

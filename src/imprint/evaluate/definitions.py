@@ -16,7 +16,8 @@ _LIKELIEST = (
 )
 _RANKED = (
     "The whole catalogue is ranked: every item that any row of the corpus has, by the probability that the model gives "
-    "exactly its title, summed over its tokens and the end, not divided by its length; equal ones share their places. "
+    "exactly its title, summed over its tokens and the end, not divided by its length; equal ones share their places, "
+    "and those behind the thousandth the mean of the places left. "
     "Items that the user had before stay in it, as in User-LLM, unless evaluate.seen_items says removed."
 )
 _INVALID = (
@@ -213,7 +214,7 @@ METRICS: dict[str, Metric] = {
             "1",
             "0 to 1",
         ),
-        Metric("mrr", f"1 / rank of the right item, mean over the user's rows. {_RANKED}", True, "1", "0 to 1"),
+        Metric("mrr", f"1 / rank of the right item, mean over the user's rows. {_RANKED}", True, "2", "0 to 1"),
         Metric(
             "free_accuracy",
             "Share of generated responses that are the right label or item, word for word. Generated, not chosen: "

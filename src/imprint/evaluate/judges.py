@@ -118,13 +118,13 @@ class ModelJudge:
 
     def prefers(self, pairs: Sequence[Pair]) -> list[float]:
         """By the likelier letter, one pair at a time."""
-        from imprint.base.answers import AnswerTree, likelihoods
+        from imprint.base.answers import AnswerTree, Needed, likelihoods
 
         letters = AnswerTree([tuple(self._ids(letter)) for letter in (" A", " B")])
         found = []
         for pair in pairs:
             prompt = tuple(self._prompt(wording_of(pair, self._past)))
-            first, second = likelihoods(self._model, [[prompt]], letters, [float("-inf")])[0].tolist()
+            first, second = likelihoods(self._model, [[prompt]], letters, [Needed()])[0].tolist()
             found.append(_larger(first, second))
         return found
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from imprint.base.answers import ROWS as ROWS_OF_ANSWERS
-from imprint.base.answers import Answers, likelihoods
+from imprint.base.answers import Answers, Needed, likelihoods
 from imprint.base.continuation import continued
 from imprint.base.examples import Example
 from imprint.base.families import logits_of
@@ -96,18 +96,18 @@ class Server:
         memories: Sequence[Memory | None],
         prompts: Sequence[tuple[int, ...]],
         answers: Answers,
-        floors: Sequence[float],
+        needed: Sequence[Needed],
     ) -> torch.Tensor:
         """Log-likelihood of every answer after each prompt under the memory beside it, [prompts, answers].
 
-        Equal prompts of one memory are read once. An answer below the prompt's floor may be -inf (`base.answers`).
+        Equal prompts of one memory are read once. An answer that need not be known may be -inf (`base.answers`).
         """
         tree = answers.tree(self._base.encoder)
         alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for place, (memory, prompt) in enumerate(zip(memories, prompts, strict=True)):
             alike.setdefault((id(memory), prompt), []).append(place)
         first = [places[0] for places in alike.values()]
-        lowest = [min(floors[place] for place in places) for places in alike.values()]
+        by_all = [Needed.by_all(needed[place] for place in places) for places in alike.values()]
         at_once = max(1, ROWS_OF_ANSWERS // len(tree))
         slots = self._slots_of([memories[place] for place in first], [len(prompts[place]) for place in first], at_once)
         passes = _runs(slots, max(1, at_once // max((len(slot.places) for slot in slots), default=1)))
@@ -116,7 +116,7 @@ class Server:
             rows = [[prompts[first[place]] for place in slot.places] for slot in group]
             places = [place for slot in group for place in slot.places]
             with stacked(lane, _factors([slot.memory for slot in group], next(lane.model.parameters()).device)):
-                found = likelihoods(lane.model, rows, tree, [lowest[place] for place in places])
+                found = likelihoods(lane.model, rows, tree, [by_all[place] for place in places])
             return list(zip(places, found, strict=True))
 
         found = self._spread(run, passes, len(first), lanes=1)

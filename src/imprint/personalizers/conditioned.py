@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from imprint.base.answers import ROWS as ROWS_OF_ANSWERS
-from imprint.base.answers import Answers, likelihoods
+from imprint.base.answers import Answers, Needed, likelihoods
 from imprint.base.examples import Example, Interaction, collate
 from imprint.base.fit import padded
 from imprint.base.load import BaseModelInUse
@@ -168,7 +168,7 @@ class Conditioned:
         """The query, and before it the places of soft tokens and what else the conditioner puts there."""
         return self._asked(questions)[1]
 
-    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, needed: Sequence[Needed]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers]."""
         tree = answers.tree(self._encoder)
         at_once, found = max(1, ROWS_OF_ANSWERS // len(tree)), []
@@ -176,7 +176,7 @@ class Conditioned:
             some = slice(start, start + at_once)
             asked, prompts = self._asked(questions[some])
             beside = partial(self._beside, asked, any(SOFT in prompt for prompt in prompts))
-            found.append(likelihoods(self._conditioner.base.model, [prompts], tree, floors[some], beside))
+            found.append(likelihoods(self._conditioner.base.model, [prompts], tree, needed[some], beside))
         return torch.cat(found)
 
     def forget(self, user_id: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.examples import Interaction
 from imprint.base.loss import RowLoss
 from imprint.personalizers.choosers import Chooser
@@ -59,9 +59,9 @@ class Prompted:
         """Chosen earlier interactions, then the query."""
         return [self._prompts.prompt(question, self._shown(question)) for question in questions]
 
-    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, needed: Sequence[Needed]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers]."""
-        return self._model.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
+        return self._model.weigh([question.user_id for question in questions], self.prompts(questions), answers, needed)
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's texts, and of their memory where there is one."""

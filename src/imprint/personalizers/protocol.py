@@ -11,7 +11,7 @@ from imprint.base.loss import RowLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from imprint.base.answers import Answers
+    from imprint.base.answers import Answers, Needed
 
 Histories = Mapping[str, Sequence[Interaction]]
 """Interactions by user_id, each user's in time order."""
@@ -63,10 +63,10 @@ class Personalizer(Protocol):
         """The token ids that the model is given for each question, up to where the response starts."""
         ...
 
-    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, needed: Sequence[Needed]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers], fp32.
 
-        An answer below the question's floor may be -inf (`base.answers`).
+        An answer that need not be known may be -inf (`base.answers`).
         """
         ...
 

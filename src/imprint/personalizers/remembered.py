@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.examples import Example, Interaction, fingerprint_of_examples
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
@@ -73,19 +73,19 @@ class Remembered:
         """The query alone: what is known of a user is in the memory."""
         return [self.base.encoder.prompt(question.query)[0] for question in questions]
 
-    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, needed: Sequence[Needed]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers]."""
-        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
+        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, needed)
 
     def complete(self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[str]:
         """The continuation of each prompt under the memory of the user beside it."""
         return self._server.complete(self._memories(user_ids), prompts, max_new_tokens)
 
     def weigh(
-        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, floors: Sequence[float]
+        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, needed: Sequence[Needed]
     ) -> Tensor:
         """Log-likelihood of every answer after each prompt under the memory of the user beside it."""
-        return self._server.likelihoods(self._memories(user_ids), prompts, answers, floors)
+        return self._server.likelihoods(self._memories(user_ids), prompts, answers, needed)
 
     def bytes_of(self, user_id: str) -> int:
         """Bytes of the user's factors in the store."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.examples import Example, Interaction
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss
@@ -40,9 +40,9 @@ class Unpersonalised:
         """The query alone."""
         return [self.base.encoder.prompt(question.query)[0] for question in questions]
 
-    def likelihoods(self, questions: Sequence[Question], answers: Answers, floors: Sequence[float]) -> Tensor:
+    def likelihoods(self, questions: Sequence[Question], answers: Answers, needed: Sequence[Needed]) -> Tensor:
         """Log-likelihood of every answer as the response to each question, [questions, answers]."""
-        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, floors)
+        return self.weigh([question.user_id for question in questions], self.prompts(questions), answers, needed)
 
     def score_examples(self, examples: Sequence[Example]) -> list[RowLoss]:
         """Loss of every example's response, whatever its prompt holds."""
@@ -53,10 +53,10 @@ class Unpersonalised:
         return self._server.complete([None] * len(user_ids), prompts, max_new_tokens)
 
     def weigh(
-        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, floors: Sequence[float]
+        self, user_ids: Sequence[str], prompts: Sequence[tuple[int, ...]], answers: Answers, needed: Sequence[Needed]
     ) -> Tensor:
         """Log-likelihood of every answer after each prompt, [prompts, answers]; whose it is makes no difference."""
-        return self._server.likelihoods([None] * len(user_ids), prompts, answers, floors)
+        return self._server.likelihoods([None] * len(user_ids), prompts, answers, needed)
 
     def bytes_of(self, user_id: str) -> int:
         """Nothing is kept of a user."""

@@ -9,13 +9,13 @@ from fleets import windowed_model
 from toys import in_use, score_alone
 
 from imprint.base import answers as module
-from imprint.base.answers import Answers, AnswerTree, likelihoods
+from imprint.base.answers import Answers, AnswerTree, Needed, likelihoods
 from imprint.base.examples import Interaction
 from imprint.memory.serve import decode
 
 TEXTS = ("apple", "apple river", "apple river stone", "apple stone", "cloud", "green quiet table", "quiet")
 QUERIES = ("window music", "", "paper silver garden engine letter winter")
-NO_FLOOR = [-math.inf] * len(QUERIES)
+ALL = [Needed()] * len(QUERIES)
 
 
 def prompts(base):
@@ -31,7 +31,7 @@ def alone(base, texts=TEXTS):
 
 @every_family
 def test_each_answer_is_as_likely_as_it_is_alone(base):
-    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), NO_FLOOR)
+    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), ALL)
 
     torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
 
@@ -49,7 +49,7 @@ def test_prompts_of_several_slots_stay_side_by_side(base, slots, passes, monkeyp
 
     last = [site.name for site in base.sites if site.target == "up"][-1]
     handle = base.model.get_submodule(last).register_forward_hook(lambda module, args, out: seen.append(len(out)))
-    found = likelihoods(base.model, rows, Answers(TEXTS).tree(base.encoder), NO_FLOOR)
+    found = likelihoods(base.model, rows, Answers(TEXTS).tree(base.encoder), ALL)
     handle.remove()
 
     assert seen
@@ -63,7 +63,9 @@ def test_what_is_not_below_the_floor_is_exact_however_many_rows_a_pass_takes(lla
     expected = alone(llama)
     floors = expected.median(dim=1).values - 1e-3
 
-    found = likelihoods(llama.model, [prompts(llama)], Answers(TEXTS).tree(llama.encoder), floors.tolist())
+    found = likelihoods(
+        llama.model, [prompts(llama)], Answers(TEXTS).tree(llama.encoder), [Needed(floor) for floor in floors.tolist()]
+    )
 
     needed = expected >= floors[:, None]
     torch.testing.assert_close(found[needed], expected[needed], rtol=1e-4, atol=1e-4)
@@ -78,10 +80,10 @@ def test_a_branch_below_the_floor_is_not_read(llama):
         lambda module, args, kwargs, out: passes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     tree, prompt = Answers(TEXTS).tree(llama.encoder), prompts(llama)[0]
-    likelihoods(llama.model, [[prompt]], tree, [0.0])
+    likelihoods(llama.model, [[prompt]], tree, [Needed(0.0)])
     assert passes == [(1, len(prompt))]
     passes.clear()
-    likelihoods(llama.model, [[prompt]], tree, [-math.inf])
+    likelihoods(llama.model, [[prompt]], tree, [Needed()])
     handle.remove()
 
     assert {rows for rows, _ in passes} == {1}
@@ -97,7 +99,7 @@ def test_a_family_that_cannot_branch_reads_each_beginning_as_a_row(base):
     handle = base.model.decoder.register_forward_hook(
         lambda module, args, kwargs, out: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    likelihoods(base.model, [prompts(base)[:1]], tree, [-math.inf])
+    likelihoods(base.model, [prompts(base)[:1]], tree, [Needed()])
     handle.remove()
 
     assert sum(rows) == int((tree.children > 0).sum())
@@ -107,7 +109,7 @@ def test_a_model_with_a_window_reads_each_beginning_as_a_row(tokenizer):
     """A branch would see past the window, which counts tokens back and not up the branch."""
     base = in_use(windowed_model("mistral", len(tokenizer)), tokenizer)
 
-    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), NO_FLOOR)
+    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), ALL)
 
     torch.testing.assert_close(found, alone(base), rtol=1e-4, atol=1e-4)
 
@@ -117,11 +119,38 @@ def test_what_is_just_above_the_floor_is_found(llama):
     llama.model.get_output_embeddings().weight.mul_(400)
     path = tuple(decode(llama, [None], [prompts(llama)[:1]], 3)[0])
     tree = AnswerTree([path, (*path[:-1], 9), (9, 9, 9)])
-    (exact,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])
+    (exact,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed()])
 
     assert exact[0] > -1
-    (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [exact[0].item() - 1e-3])
+    (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed(exact[0].item() - 1e-3)])
     assert found[0] == exact[0]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 256])
+@pytest.mark.parametrize("enough", [0, 2, len(TEXTS)])
+def test_once_enough_are_likelier_no_others_are_asked_for(base, rows, enough, monkeypatch):
+    """Of each prompt by itself: of the first any two above the median, of the second all, of the third none."""
+    monkeypatch.setattr(module, "ROWS", rows)
+    expected = alone(base)
+    ceiling = expected[0].median().item() - 1e-3
+    needed = [Needed(ceiling=ceiling, enough=enough), Needed(), Needed(ceiling=-1000.0, enough=0)]
+
+    found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), needed)
+
+    known = found > -math.inf
+    torch.testing.assert_close(found[known], expected[known], rtol=1e-4, atol=1e-4)
+    if not known[0].all():
+        assert (found[0] > ceiling).sum() > enough, "left before there were enough"
+    assert known[1].all()
+    assert known[2].any()
+    if rows == 1 and enough == 0:
+        assert not known[0].all()
+        assert not known[2].all()
+
+
+def test_what_serves_several_is_what_the_most_careful_of_them_needs():
+    assert Needed.by_all([Needed(-9.0, -8.0, 5), Needed(-7.0, -6.0, 3)]) == Needed(-9.0, -6.0, 5)
+    assert Needed.by_all([Needed(-9.0, -8.0, 5), Needed()]) == Needed(enough=5)
 
 
 def test_answers_share_nodes_and_those_made_equal_share_their_end():
@@ -135,7 +164,7 @@ def test_answers_share_nodes_and_those_made_equal_share_their_end():
 
 def test_an_answer_may_be_the_beginning_of_another(llama):
     tree = AnswerTree([(5,), (5, 6), (7,)])
-    found = likelihoods(llama.model, [prompts(llama)[:1]], tree, [-math.inf])[0]
+    found = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed()])[0]
 
     logits = llama.model(torch.tensor([prompts(llama)[0]])).logits[0, -1]
     assert found[0].item() == pytest.approx(logits.log_softmax(-1)[5].item(), abs=1e-4)

@@ -1,5 +1,6 @@
 """What can be chosen, what is chosen, and at which place the right one stands."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,14 @@ def test_a_rank_is_counted_from_one_and_equal_ones_share_their_places():
     assert rank_among(values, 0, [1]) == 2
     assert rank_among(values, 0, [1, 2, 4]) == 1
     assert rank_among(values, 1, [0]) == 1
+
+
+def test_places_are_counted_as_far_as_is_said_and_all_behind_share_one(monkeypatch):
+    values = torch.tensor([0.9, 0.7, 0.5, 0.3, -math.inf, -math.inf])
+    monkeypatch.setattr(choices, "RANKED_TO", 2)
+    assert [rank_among(values, place) for place in range(6)] == [1, 2, 4.5, 4.5, 4.5, 4.5]
+    assert rank_among(values, 2, [0]) == 2
+    assert rank_among(values, 3, [0]) == 4, "of five candidates places 3 to 5 are left"
 
 
 def test_the_answers_of_a_task_are_its_labels_or_the_corpus_own_whatever_the_split(tmp_path):
@@ -132,6 +141,27 @@ def test_the_chosen_label_is_the_likeliest_and_other_rows_have_none(llama, tmp_p
             assert record["chosen"] == "12345"[losses.index(min(losses))]
     written = scores_table(found).to_pylist()
     assert [row["chosen"] for row in written] == [record["chosen"] for record in found]
+
+
+@pytest.mark.parametrize("to", [1, 2, 3, 5])
+@pytest.mark.parametrize("seen_items", ["kept", "removed"])
+def test_a_place_that_is_counted_is_exact_though_the_model_is_not_asked_for_the_rest(
+    llama, seen_items, to, tmp_path, monkeypatch
+):
+    """Items that are no candidates take no place among those that are enough."""
+    _, _, tested, choosing = items(tmp_path, seen_items=seen_items)
+    method = Unpersonalised("base", llama, 2)
+    scores = score_rows(method, tested)
+    whole = [row["rank"] for row in with_choices(method, tested, scores, choosing)]
+    monkeypatch.setattr("imprint.base.answers.ROWS", 1)
+    monkeypatch.setattr(choices, "RANKED_TO", to)
+
+    found = [row["rank"] for row in with_choices(method, tested, scores, choosing)]
+
+    rows = [row for mine in tested.values() for row in mine]
+    for row, rank, exact in zip(rows, found, whole, strict=True):
+        candidates = len(ITEMS) - len(choosing.barred(row))
+        assert rank == (exact if exact <= to else (to + 1 + candidates) / 2)
 
 
 @pytest.mark.parametrize("together", [1, 2, 8])

@@ -7,6 +7,7 @@ from methods import compare_settings
 from toys import invented_rows
 
 from imprint.evaluate.choices import Choosing
+from imprint.evaluate.compared import measure_method
 from imprint.evaluate.comparison import (
     Training,
     by_history,
@@ -14,7 +15,6 @@ from imprint.evaluate.comparison import (
     deciding_metric,
     history_groups,
     latents_of,
-    measure_method,
     pairs_of,
     trained,
 )

@@ -4,7 +4,8 @@ import pytest
 from methods import compare_settings
 from partitioned import history, index_of, table_of
 
-from imprint.evaluate.comparison import measure_run, summarise_comparison
+from imprint.evaluate.compared import measure_run
+from imprint.evaluate.comparison import summarise_comparison
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.evaluate.wins import judged
 from imprint.personalizers.choosers import Latest

@@ -12,7 +12,8 @@ from imprint.corpora import CorpusSettings, open_corpus
 from imprint.data.ingest import IngestSettings, ingest
 from imprint.data.partition import PartitionSettings, partition
 from imprint.data.tables import open_table
-from imprint.evaluate.comparison import measure_run, summarise_comparison
+from imprint.evaluate.compared import measure_run
+from imprint.evaluate.comparison import summarise_comparison
 from imprint.evaluate.settings import EvaluateSettings
 from imprint.personalizers.choosers import Latest
 from imprint.personalizers.prompted import Prompted

@@ -1,14 +1,12 @@
 """Answers weighed by a fleet: mixed users in one pass, each as if alone."""
 
-import math
-
 import pytest
 import torch
 from families import every_family
 from toys import invented_rows
 
 from imprint.base import answers as module
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.examples import Interaction
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
@@ -42,7 +40,7 @@ def test_mixed_questions_are_weighed_as_each_answer_is_scored(base, memories, sl
     server = Server(base, slots)
 
     found = server.likelihoods(
-        owners, [base.encoder.prompt(query)[0] for query in queries], Answers(TEXTS), [-math.inf] * len(queries)
+        owners, [base.encoder.prompt(query)[0] for query in queries], Answers(TEXTS), [Needed()] * len(queries)
     )
 
     pairs = [
@@ -63,7 +61,7 @@ def test_equal_questions_of_one_memory_are_read_once_with_the_lowest_floor(llama
         lambda module, args, kwargs, out: read.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     prompt = llama.encoder.prompt("window")[0]
-    found = Server(llama, 2).likelihoods([None] * 3, [prompt] * 3, Answers(TEXTS), [0.0, -math.inf, 0.0])
+    found = Server(llama, 2).likelihoods([None] * 3, [prompt] * 3, Answers(TEXTS), [Needed(0.0), Needed(), Needed(0.0)])
     handle.remove()
 
     assert {rows for rows, _ in read} == {1}

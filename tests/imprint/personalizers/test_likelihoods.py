@@ -1,6 +1,5 @@
 """Every method weighs an answer exactly as it scores it as a response: the fast way is the slow way."""
 
-import math
 from dataclasses import replace
 
 import methods
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from imprint.base import answers as module
-from imprint.base.answers import Answers
+from imprint.base.answers import Answers, Needed
 from imprint.base.settings import FitSettings
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
@@ -72,7 +71,7 @@ def test_answers_are_weighed_as_they_are_scored(llama, tmp_path, name, rows, mon
     method, asked = MADE[name](llama, tmp_path), methods.asked_rows(2)
     method.fit(methods.histories())
 
-    found = method.likelihoods([question_of(row) for row in asked], Answers(TEXTS), [-math.inf] * len(asked))
+    found = method.likelihoods([question_of(row) for row in asked], Answers(TEXTS), [Needed()] * len(asked))
 
     scored = method.score([replace(row, response=text) for row in asked for text in TEXTS])
     expected = torch.tensor([-one.nats for one in scored]).view(len(asked), len(TEXTS))
