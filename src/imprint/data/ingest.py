@@ -75,7 +75,7 @@ def ingest(
         "masked_mentions": 0,
         "kinds": {},
     }
-    known = KnownNames().model_dump(mode="json")
+    known = KnownNames(made_with=name_hash(key, corpus.name, "")).model_dump(mode="json")
     return _batches(corpus, settings, key, workspace, report, known, watch), report, known
 
 

@@ -41,10 +41,14 @@ Hash = Callable[[str], str]
 
 
 class KnownNames(BaseModel):
-    """Names as hashes, sorted, so that their order tells nothing; empty where a corpus is not masked."""
+    """Names as hashes, sorted, so that their order tells nothing; empty where a corpus is not masked.
+
+    `made_with` is the hash of the empty name: another corpus name or key gives another, and finds none of the names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    made_with: str
     names: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()  # names that the corpus showed to be ordinary words
     phrases: tuple[tuple[str, ...], ...] = ()  # the words of each name of several words
@@ -92,6 +96,7 @@ class Masker:
         """What this masker knows, in the hashes that `hashed` gives for clear names."""
         phrases = {tuple(map(hashed, phrase)) for phrases in self._phrases.values() for phrase in phrases}
         return KnownNames(
+            made_with=hashed(""),
             names=tuple(sorted(map(hashed, self._uses))),
             ordinary=tuple(sorted(hashed(name) for name in self._uses if self.is_ordinary(name))),
             phrases=tuple(sorted(phrases)),

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 SLACK = 0.5
 """Nats by which two ways to compute one likelihood may differ, and by far do not."""
-RANKED_AT_ONCE = 8
-"""Questions whose catalogue is ranked in one go: each fills many passes by itself, and takes seconds."""
 RANKED_TO = 1000
 """The last place that is counted. An item behind it has the mean of the places that are left: to say which one, a model
 that finds the right item unlikely would have to be asked about nearly all others."""
@@ -97,11 +95,10 @@ def with_choices(
         asked = [row for user_id in users for row in choosing.chosen_of(rows[user_id])]
         for task in dict.fromkeys(row.task for row in asked):
             mine = [row for row in asked if row.task == task]
-            decide, together = (_ranked, RANKED_AT_ONCE) if TASKS[task].kind == "item" else (_labelled, len(mine))
-            for some in batched(mine, together):
-                found |= decide(method, some, choosing, nats)
-                for _ in some:
-                    on_choice()
+            decide = _ranked if TASKS[task].kind == "item" else _labelled
+            found |= decide(method, mine, choosing, nats)
+            for _ in mine:
+                on_choice()
     return [{**row, **UNDECIDED, **found.get(row["record_id"], {})} for row in kept]
 
 

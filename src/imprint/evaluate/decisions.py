@@ -38,11 +38,23 @@ class Decided(NamedTuple):
 class LabelCounts:
     """Of each user, [labels, 3]: how often a label was right, was given wrongly, and was missed.
 
-    `weights` [labels] add up to one: the share of each label in the mean, tasks alike and within one its labels alike.
+    `sizes` are how many labels each task has, task after task. A user has a place for every label of the corpus, so that
+    those of different shards can be put together.
     """
 
     users: Mapping[str, NDArray[np.int64]]
-    weights: NDArray[np.float64]
+    sizes: tuple[int, ...]
+
+    def weights(self) -> NDArray[np.float64]:
+        """[labels], one in all: the share of each label in the mean, tasks alike and within one its labels alike.
+
+        A task that nobody was asked has none: its labels are not missed.
+        """
+        import numpy as np
+
+        task = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        asked = np.bincount(task, weights=sum(self.users.values()).sum(1), minlength=len(self.sizes)) > 0  # type: ignore[union-attr]
+        return asked[task] / (asked.sum() * np.array(self.sizes)[task])  # type: ignore[no-any-return]
 
 
 Counts = dict[str, dict[str, LabelCounts]]
@@ -82,7 +94,8 @@ def values_of(rows: Iterable[Decided], answers: Mapping[str, Answers], free: boo
         if labelled:
             counted[method][user_id] = _counted(labelled, tasks, answers)
     counts = {
-        method: {name("macro_f1"): LabelCounts(users, _weights(tasks, answers))} for method, users in counted.items()
+        method: {name("macro_f1"): LabelCounts(users, tuple(len(answers[task].texts) for task in tasks))}
+        for method, users in counted.items()
     }
     return {method: dict(metrics) for method, metrics in found.items()}, counts
 
@@ -95,7 +108,7 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
             mine = merged.setdefault(method, {})
             for metric, counts in metrics.items():
                 before = mine[metric].users if metric in mine else {}
-                mine[metric] = LabelCounts({**before, **counts.users}, counts.weights)
+                mine[metric] = LabelCounts({**before, **counts.users}, counts.sizes)
     return merged
 
 
@@ -162,10 +175,3 @@ def _counted(rows: Sequence[Decided], tasks: Sequence[str], answers: Mapping[str
         if row.gold in places:
             counts[start[row.task] + places[row.gold], 2] += 1
     return counts
-
-
-def _weights(tasks: Sequence[str], answers: Mapping[str, Answers]) -> NDArray[np.float64]:
-    import numpy as np
-
-    sizes = [len(answers[task].texts) for task in tasks]
-    return np.concatenate([np.full(size, 1 / (len(sizes) * size)) for size in sizes])

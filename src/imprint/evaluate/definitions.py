@@ -21,8 +21,8 @@ _RANKED = (
     "Items that the user had before stay in it, as in User-LLM, unless evaluate.seen_items says removed."
 )
 _INVALID = (
-    "A response that is no label has LaMP's treatment: it is nobody's label, and as a rating it is the end of the "
-    "scale farther from the right one."
+    "A response that is no label has LaMP's treatment: it is nobody's label; as a rating, a number is as far off as it "
+    "is, and what is no number as far as the farther end of the scale."
 )
 
 
@@ -174,10 +174,10 @@ METRICS: dict[str, Metric] = {
         Metric(
             "macro_f1",
             "F1 of each label of the task over the rows of all users, mean over all labels, those that nobody gave "
-            "included as 0 (LaMP's rule); over several tasks, mean of theirs. The label is chosen as for accuracy. "
-            "The interval resamples users.",
+            "included as 0 (LaMP's rule); over several tasks, mean of those that somebody was asked. The label is "
+            "chosen as for accuracy. The interval resamples users.",
             True,
-            "1",
+            "2",
             "0 to 1",
         ),
         Metric(
@@ -223,7 +223,7 @@ METRICS: dict[str, Metric] = {
             "1",
             "0 to 1",
         ),
-        Metric("free_macro_f1", f"As macro_f1, of generated responses. {_INVALID}", True, "1", "0 to 1"),
+        Metric("free_macro_f1", f"As macro_f1, of generated responses. {_INVALID}", True, "2", "0 to 1"),
         Metric("free_mae", f"As mae, of generated responses. {_INVALID}", False, "1", "points of the rating"),
         Metric("free_rmse", f"As rmse, of generated responses. {_INVALID}", False, "1", "points of the rating", True),
         Metric(

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib import error, request
 
@@ -185,8 +186,8 @@ class EndpointJudge:
                     return json.load(answer)
             except error.HTTPError as failure:
                 problem, again = f"state {failure.code}", failure.code in MAY_PASS
-            except (error.URLError, TimeoutError) as failure:
-                problem, again = str(failure), True
+            except (OSError, HTTPException) as failure:  # refused, timed out, dropped half-way
+                problem, again = f"{type(failure).__name__}: {failure}", True
             except ValueError:
                 problem, again = "something that is not JSON", False
             if not again or attempt == ATTEMPTS:

@@ -72,12 +72,12 @@ def bootstrap_macro_f1(counts: LabelCounts, seed: int, resamples: int = 2000, le
     import numpy as np
 
     users = np.stack([counts.users[user] for user in sorted(counts.users)])
-    flat, random = users.reshape(len(users), -1), np.random.default_rng(seed)
+    flat, weights, random = users.reshape(len(users), -1), counts.weights(), np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
         times = np.bincount(random.integers(0, len(users), size=len(users)), minlength=len(users))
-        drawn.append(macro_f1((times @ flat).reshape(users.shape[1:]), counts.weights))
-    return Interval(macro_f1(users.sum(0), counts.weights), *_bounds(np.array(drawn), level), len(users))
+        drawn.append(macro_f1((times @ flat).reshape(users.shape[1:]), weights))
+    return Interval(macro_f1(users.sum(0), weights), *_bounds(np.array(drawn), level), len(users))
 
 
 def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imprint.corpora import CorpusSettings, user_named
 from imprint.data.masking import KnownNames, Masker
 from imprint.data.pseudonyms import name_hash, pseudonym
-from imprint.errors import CorpusError, UnknownUserError
+from imprint.errors import CorpusError, SettingsError, UnknownUserError
 from imprint.memory.store import MemoryStore
 from imprint.personalizers.protocol import Personalizer, Question
 from imprint.storage import address, fetch
@@ -54,10 +54,19 @@ class CorpusTerms:
     """What makes of names and texts in a request what ingest made of those in the corpus."""
 
     def __init__(self, corpus: CorpusSettings, key: bytes, known_names: Mapping[str, Any]) -> None:
-        """`known_names` is the `KnownNames` that ingest left, with the same key."""
+        """`known_names` is the `KnownNames` that ingest left.
+
+        `SettingsError` where they are of another corpus or key: nobody's name would be masked, and no raw id known.
+        """
         self._corpus, self._key = corpus, key
-        hashed = partial(name_hash, key, corpus.corpus_name)
-        self._masker = Masker.knowing(KnownNames(**known_names), hashed)
+        hashed, known = partial(name_hash, key, corpus.corpus_name), KnownNames(**known_names)
+        if known.made_with != hashed(""):
+            raise SettingsError(
+                f"corpus: format {corpus.format!r} and name {corpus.corpus_name!r} given, but the interactions at hand "
+                "were ingested as another corpus or with another pseudonym key. Next: give respond the --env and the "
+                "--params of the run that made the memories."
+            )
+        self._masker = Masker.knowing(known, hashed)
 
     def user_id(self, name: str) -> str:
         """The pseudonym of the user a person calls `name`; a name that is nobody's gives one that no user has."""

@@ -90,7 +90,7 @@ def test_where_nothing_is_masked_no_name_is_kept(tmp_path, workspace):
     """Requests are then left alone too."""
     batches, _, known = ingest(jsonl(tmp_path, row()), IngestSettings(mask_names=False), KEY, workspace)
     list(batches)
-    assert KnownNames(**known) == KnownNames()
+    assert KnownNames(**known) == KnownNames(made_with=name_hash(KEY, "chat", ""))
 
 
 def test_order_is_by_time_with_ties_in_source_order_and_no_time_last(tmp_path, workspace):

@@ -89,8 +89,15 @@ def test_labels_that_nobody_has_count_as_nothing_and_tasks_count_alike():
     assert macro_f1(np.array([[2, 0, 0], [0, 0, 0]]), np.array([0.5, 0.5])) == 0.5
     rows = [decided("u1", "art", "art", "category"), decided("u1", "5", "5"), decided("u1", "1", "1")]
     _, counts = values_of(rows, ANSWERS)
-    assert counts["base"]["macro_f1"].weights.tolist() == pytest.approx([1 / 10] * 5 + [1 / 6] * 3)
+    assert counts["base"]["macro_f1"].weights().tolist() == pytest.approx([1 / 10] * 5 + [1 / 6] * 3)
     assert bootstrap_macro_f1(counts["base"]["macro_f1"], 1, 10).mean == pytest.approx((2 / 5 + 1 / 3) / 2)
+
+
+def test_a_task_that_nobody_was_asked_is_no_part_of_the_mean():
+    """Its labels are in the corpus, with users who are not reported."""
+    _, counts = values_of([decided("u1", "5", "5"), decided("u2", "1", "1")], ANSWERS)
+    assert counts["base"]["macro_f1"].weights().tolist() == pytest.approx([1 / 5] * 5 + [0] * 3)
+    assert bootstrap_macro_f1(counts["base"]["macro_f1"], 1, 10).mean == pytest.approx(2 / 5)
 
 
 def test_counts_of_shards_are_counts_of_all():

@@ -125,6 +125,10 @@ def test_any_causal_lm_by_path_says_a_letter(saved_llama):
         ModelJudge("/nowhere", past=2)
 
 
+CUT_SHORT = 206
+"""A reply of which the last bytes never come."""
+
+
 @contextmanager
 def serving(*replies):
     """A server on this machine that gives these (state, body) in turn, the last for ever; yields (url, requests)."""
@@ -135,7 +139,11 @@ def serving(*replies):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             requests.append((self.path, dict(self.headers), json.loads(body)))
             state, answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            if state is None:  # hangs up
+                return
             self.send_response(state)
+            if isinstance(answer, bytes):
+                self.send_header("Content-Length", str(len(answer) + 5 * (state == CUT_SHORT)))
             self.end_headers()
             self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
@@ -196,6 +204,15 @@ def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_not():
 )
 def test_an_endpoint_that_is_something_else_is_named(reply, says_so):
     with serving(reply) as (url, _), pytest.raises(JudgeError, match=says_so):
+        endpoint(url).prefers([pair("tea", "milk")])
+
+
+@pytest.mark.parametrize("broken", [(None, b""), (CUT_SHORT, b'{"cho')])
+def test_an_endpoint_that_drops_a_connection_is_asked_again(broken):
+    with serving(broken, broken, says("B")) as (url, requests):
+        assert endpoint(url).prefers([pair("tea", "milk")]) == [0]
+    assert len(requests) == 3
+    with serving(broken) as (url, _), pytest.raises(JudgeError, match="attempt 3 of 3"):
         endpoint(url).prefers([pair("tea", "milk")])
 
 

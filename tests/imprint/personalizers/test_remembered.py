@@ -12,7 +12,7 @@ from imprint.base.loss import mean_loss
 from imprint.corpora import CorpusSettings
 from imprint.data.masking import Masker
 from imprint.data.pseudonyms import name_hash, pseudonym
-from imprint.errors import CorpusError, UnknownUserError
+from imprint.errors import CorpusError, SettingsError, UnknownUserError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainer import train_memory
@@ -27,6 +27,15 @@ known_as = partial(pseudonym, KEY, "toys")
 NAMES = Masker(["ann", "bob"]).known_names(partial(name_hash, KEY, "toys")).model_dump(mode="json")
 TERMS = CorpusTerms(CorpusSettings(format="irc", path="gone since", name="toys"), KEY, NAMES)
 USERS = tuple(known_as(name) for name in ("ann", "bob", "cleo"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("toys", b"another key"), ("fabricated", KEY), ("fabricated", b"another key")]
+)
+def test_requests_are_not_read_as_those_of_another_corpus(name, key):
+    """Else names would go unmasked, and every raw id would be somebody nobody knows."""
+    with pytest.raises(SettingsError, match=f"'{name}'.*--params"):
+        CorpusTerms(CorpusSettings(format="irc", path="gone since", name=name), key, NAMES)
 
 
 @pytest.fixture
