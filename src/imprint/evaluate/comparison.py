@@ -15,7 +15,7 @@ from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
 from imprint.evaluate.per_user import PerUser, costs, merge, own_memory
 from imprint.evaluate.settings import EvaluateSettings
-from imprint.evaluate.statistics import bootstrap_interval, summarise
+from imprint.evaluate.statistics import best_against_others, bootstrap_interval, summarise
 from imprint.personalizers.settings import CompareSettings
 from imprint.provenance import fingerprint, run_conditions, seed_for
 from imprint.tasks import TASKS
@@ -121,7 +121,7 @@ def summarise_comparison(
             method: cost_of(one, training.get(method, nobody), latents_of(method, compare, past))
             for method, one in measured.items()
         },
-        "by_history": by_history(by_user, lengths, seed, settings.resamples),
+        "by_history": by_history(by_user, deciding, lengths, seed, settings.resamples),
         "by_task": run.by_task(seed, settings.resamples),
     }
 
@@ -178,22 +178,26 @@ def cost_of(measured: Mapping[str, Any], training: Training, latents: float) -> 
 
 
 def by_history(
-    found: Mapping[str, Mapping[str, float]], lengths: Mapping[str, int], seed: int, resamples: int
+    found: Mapping[str, Mapping[str, float]], metric: str, lengths: Mapping[str, int], seed: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Every method over users with a short, middle and long history: `{"from", "to", "users", "methods"}`.
+    """Methods over users with a short, middle and long history: `{"from", "to", "users", "methods", "comparisons"}`.
 
-    `found` are values of users by method. Groups are thirds of the users by their training interactions; users of
-    equal length are never parted.
+    `found` are values of users in `metric` by method; `comparisons` hold the best of a group against each other one.
+    Groups are thirds of the users by their training interactions; users of equal length are never parted.
     """
     rows = []
     for group in history_groups(lengths):
-        methods = {}
-        for method, by_user in found.items():
-            values = [by_user[user_id] for user_id in group]
-            drawn = seed_for(seed, "by history", method, lengths[group[0]])
-            methods[method] = asdict(bootstrap_interval(values, drawn, resamples))
-        ends = {"from": lengths[group[0]], "to": lengths[group[-1]]}
-        rows.append({**ends, "users": len(group), "methods": methods})
+        first, last = lengths[group[0]], lengths[group[-1]]
+        theirs = {method: {user_id: by_user[user_id] for user_id in group} for method, by_user in found.items()}
+        methods = {
+            method: asdict(
+                bootstrap_interval(list(values.values()), seed_for(seed, "by history", method, first), resamples)
+            )
+            for method, values in theirs.items()
+        }
+        measured = {method: {metric: values} for method, values in theirs.items()}
+        compared = best_against_others(measured, metric, seed, resamples, f"histories from {first}")
+        rows.append({"from": first, "to": last, "users": len(group), "methods": methods, "comparisons": compared})
     return rows
 
 

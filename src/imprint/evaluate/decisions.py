@@ -38,8 +38,8 @@ class Decided(NamedTuple):
 class LabelCounts:
     """Of each user, [labels, 3]: how often a label was right, was given wrongly, and was missed.
 
-    `sizes` are how many labels each task has, task after task. A user has a place for every label of the corpus, so that
-    those of different shards can be put together.
+    `sizes` are how many labels each task has, task after task. Every user has a place for each label of the corpus, so
+    that those of different shards can be put together.
     """
 
     users: Mapping[str, NDArray[np.int64]]

@@ -11,11 +11,12 @@ from imprint.base.histories import IndexRow, all_rows, read_histories, users_of
 from imprint.evaluate.baselines import baselines
 from imprint.evaluate.choices import Choosing, choosing_of
 from imprint.evaluate.decisions import Counts, chosen, generated, values_of
+from imprint.evaluate.definitions import DECIDING
 from imprint.evaluate.everybody import Everybody
 from imprint.evaluate.facts import asks_for_absent, facts
 from imprint.evaluate.per_user import PerUser, answers, losses, merge
 from imprint.evaluate.settings import EvaluateSettings
-from imprint.evaluate.statistics import intervals
+from imprint.evaluate.statistics import best_against_others, intervals
 from imprint.evaluate.wins import wins
 from imprint.tasks import TASKS
 
@@ -48,9 +49,10 @@ class Gathered:
         return merge(parts), both
 
     def by_task(self, seed: int, resamples: int) -> list[dict[str, Any]]:
-        """`{"task", "kind", "rows", "users", "methods": {method: {metric: interval}}}` of every task that was scored.
+        """`{"task", "kind", "rows", "users", "methods": {method: {metric: interval}}, "comparisons"}` of each task.
 
-        `rows` and `users` are what one method was scored on.
+        `rows` and `users` are what one method was scored on; `comparisons` hold the best method against each other one
+        in the metric that decides for tasks of the kind.
         """
         found = []
         for task in dict.fromkeys(row["task"] for row in self.scores):
@@ -61,8 +63,10 @@ class Gathered:
                 method: intervals(method, metrics, counts.get(method, {}), seed, resamples, task)
                 for method, metrics in values.items()
             }
-            about = {"task": task, "kind": TASKS[task].kind, "rows": len(rows)}
-            found.append({**about, "users": len({row["user_id"] for row in mine}), "methods": methods})
+            kind, users = TASKS[task].kind, len({row["user_id"] for row in mine})
+            compared = best_against_others(values, DECIDING[kind], seed, resamples, f"task {task}")
+            about = {"task": task, "kind": kind, "rows": len(rows), "users": users}
+            found.append({**about, "methods": methods, "comparisons": compared})
         return found
 
     def _answers(self, task: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ corrected together for their number (Holm 1979, "A Simple Sequentially Rejective
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -167,13 +167,7 @@ def summarise(
     used = {metric for metrics in methods.values() for metric in metrics}
     return {
         "methods": methods,
-        "comparisons": _corrected(
-            [
-                row
-                for pair in comparisons
-                for row in _compare(pair, (measured.get(pair[0], {}), measured.get(pair[1], {})), seed, resamples)
-            ]
-        ),
+        "comparisons": comparing(comparisons, measured, seed, resamples),
         "run": dict(run),
         "definitions": {key: _definition(key) for key in METRICS if key in used},
     }
@@ -214,6 +208,36 @@ def intervals(
     return found
 
 
+def comparing(
+    pairs: Iterable[tuple[str, str]],
+    measured: Mapping[str, Mapping[str, Mapping[str, float]]],
+    seed: int,
+    resamples: int,
+    part: str = "",
+) -> list[dict[str, Any]]:
+    """A row for each pair of methods and each metric that both have, p corrected for all rows of one metric.
+
+    `part` names a part of the users or rows.
+    """
+    rows = []
+    for pair in pairs:
+        rows += _compare(pair, (measured.get(pair[0], {}), measured.get(pair[1], {})), seed, resamples, part)
+    return _corrected(rows)
+
+
+def best_against_others(
+    measured: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, seed: int, resamples: int, part: str
+) -> list[dict[str, Any]]:
+    """`comparing` the method with the best mean of `metric` with each other one that has it, in that metric alone."""
+    values = {method: metrics[metric] for method, metrics in measured.items() if metrics.get(metric)}
+    if not values:
+        return []
+    choose = max if METRICS[metric].higher_is_better else min
+    best = choose(values, key=lambda method: math.fsum(values[method].values()) / len(values[method]))
+    alone = {method: {metric: users} for method, users in values.items()}
+    return comparing([(best, other) for other in values if other != best], alone, seed, resamples, part)
+
+
 def transformed(interval: Interval, by: Callable[[float], float]) -> Interval:
     """The same interval on another scale."""
     return Interval(by(interval.mean), by(interval.low), by(interval.high), interval.n)
@@ -233,11 +257,12 @@ def _compare(
     metrics: tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]]],
     seed: int,
     resamples: int,
+    part: str,
 ) -> list[dict[str, Any]]:
     rows = []
     for metric in COMPARED:
         if all(metric in measured for measured in metrics):
-            drawn = seed_for(seed, "paired", *pair, metric)
+            drawn = seed_for(seed, "paired", *pair, metric, *([part] if part else []))
             found = paired_difference(metrics[0][metric], metrics[1][metric], drawn, resamples)
             numbers = {key: value for key, value in asdict(found).items() if key != "n"}
             rows.append({"a": pair[0], "b": pair[1], "metric": metric, **numbers})

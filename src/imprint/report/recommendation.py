@@ -34,14 +34,30 @@ def not_worse(metrics: Record, best: str) -> list[str]:
 
 def against(metrics: Record, method: str, other: str) -> Verdict | None:
     """What the paired comparison in the deciding metric says about `method`; None where the two were not compared."""
-    key = metrics["deciding"]
-    for row in metrics["comparisons"]:
+    return _against(metrics["comparisons"], metrics, metrics["deciding"], method, other)
+
+
+def _against(rows: Sequence[Record], metrics: Record, key: str, method: str, other: str) -> Verdict | None:
+    for row in rows:
         if row["metric"] == key and {row["a"], row["b"]} == {method, other}:
             found = verdict(row, higher_is_better(metrics, key))
             if row["a"] == method or found == "undecided":
                 return found
             return "worse" if found == "better" else "better"
     return None
+
+
+def _best_of_part(part: Record, metrics: Record, key: str, means: Mapping[str, float]) -> str:
+    """Which method is best for some users or rows, and which others the comparison does not tell from it there."""
+    best = _best(means, metrics, key)
+    others = (name for name in means if name != best)
+    equal = [name for name in others if _against(part["comparisons"], metrics, key, best, name) != "better"]
+    said = f"{best} has the best {label(key)}, {format_value(key, means[best])}"
+    if not equal:
+        return f"{said}." if len(means) == 1 else f"{said}, better than that of every other method."
+    if len(equal) == len(means) - 1:
+        return f"{said}, but is told from no other method."
+    return f"{said}, but {_and(equal)} may be as good."
 
 
 def headline(metrics: Record) -> str:
@@ -70,8 +86,7 @@ def answers(metrics: Record) -> list[str]:
     said += _unbeaten_baselines(metrics, best)
     for group in metrics["by_history"]:
         means = {name: one["mean"] for name, one in group["methods"].items()}
-        found = _best(means, metrics)
-        said.append(f"{_users_in_words(group)}: {found} has the best {label(key)}, {format_value(key, means[found])}.")
+        said.append(f"{_users_in_words(group)}: {_best_of_part(group, metrics, key, means)}")
     said += [sentence for task in metrics["by_task"] if (sentence := _best_at(metrics, task))]
     useless = [name for name in with_loss(metrics) if against(metrics, name, "pooled") == "worse" and name != "base"]
     if useless:
@@ -99,8 +114,7 @@ def _best_at(metrics: Record, task: Record) -> str | None:
     found = {name: one[key]["mean"] for name, one in task["methods"].items() if key in one}
     if not found or (key == metrics["deciding"] and len(metrics["by_task"]) == 1):
         return None
-    best = _best(found, metrics, key)
-    return f"Task {task['task']}: {best} has the best {label(key)}, {format_value(key, found[best])}."
+    return f"Task {task['task']}: {_best_of_part(task, metrics, key, found)}"
 
 
 def unit_of(metrics: Record) -> str:

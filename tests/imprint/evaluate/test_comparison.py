@@ -75,13 +75,34 @@ def test_users_fall_into_thirds_by_history_and_equal_ones_stay_together(lengths,
 
 def test_losses_by_history_are_those_of_the_groups_users():
     lengths = {"u1": 1, "u2": 5, "u3": 9}
-    rows = by_history({"base": {"u1": 3.0, "u2": 2.0, "u3": 1.0}}, lengths, 7, 100)
+    rows = by_history({"base": {"u1": 3.0, "u2": 2.0, "u3": 1.0}}, "loss", lengths, 7, 100)
 
     assert [(row["from"], row["to"], row["users"], row["methods"]["base"]["mean"]) for row in rows] == [
         (1, 1, 1, 3.0),
         (5, 5, 1, 2.0),
         (9, 9, 1, 1.0),
     ]
+
+
+def test_in_each_group_the_best_is_held_against_each_other_method():
+    """By the group's own users: with long histories another is the best, and there it is plain."""
+    lengths = {f"u{number:02d}": 5 + 10 * (number >= 12) + 10 * (number >= 24) for number in range(36)}
+    close = {user: 2.0 + (-1) ** int(user[1:]) * 0.01 for user in lengths}
+    found = {
+        "memory": dict.fromkeys(lengths, 2.0),
+        "pooled": close,
+        "retrieval": {u: 2.5 - 0.05 * n for u, n in lengths.items()},
+    }
+
+    short, _, long = by_history(found, "loss", lengths, 7, 200)
+
+    assert {(row["a"], row["b"]) for row in short["comparisons"]} == {("memory", "pooled"), ("memory", "retrieval")}
+    told = {row["b"]: row for row in short["comparisons"]}
+    assert told["retrieval"]["high"] < 0
+    assert told["retrieval"]["p_holm"] < 0.05
+    assert told["pooled"]["p_holm"] > 0.05
+    assert {row["a"] for row in long["comparisons"]} == {"retrieval"}
+    assert {row["metric"] for row in long["comparisons"]} == {"loss"}
 
 
 def trial(study, seconds):

@@ -12,8 +12,9 @@ from imprint.report.recommendation import answers, best_method, headline, not_wo
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
 
 
-def task(name, kind, methods):
-    return {"task": name, "kind": kind, "rows": 30, "users": 12, "methods": methods}
+def task(name, kind, methods, comparisons=()):
+    about = {"task": name, "kind": kind, "rows": 30, "users": 12}
+    return {**about, "methods": methods, "comparisons": list(comparisons)}
 
 
 def interval(mean):
@@ -53,6 +54,7 @@ def compared(evaluation):
                 "to": low + 9,
                 "users": 4,
                 "methods": {name: one[deciding] for name, one in metrics["methods"].items()},
+                "comparisons": metrics["comparisons"],
             }
             for low in (10, 20)
         ]
@@ -96,6 +98,20 @@ def test_the_cheapest_of_equally_good_ones_and_what_to_use_by_history(compared):
     assert f"{other} is the cheapest: 1.00 s and 0 B a user" in said
     assert "For the 4 users with 10 to 19 training interactions: pooled has the best loss, 0.500" in said
     assert f"For the 4 users with 20 to 29 training interactions: {best} has" in said
+    assert f"but {other} may be as good" in said
+
+
+def test_who_has_the_best_mean_of_some_users_is_not_said_to_be_the_best(compared):
+    metrics = compared()
+    first, second = metrics["by_history"]
+    sure = {"a": "memory", "metric": "loss", "difference": -0.2, "low": -0.3, "high": -0.1, "p": 0.001, "p_holm": 0.004}
+    first["comparisons"] = [{**sure, "b": name} for name in first["methods"] if name != "memory"]
+    second["comparisons"] = [{**row, "p_holm": 0.5} for row in first["comparisons"]]
+
+    said = answers(metrics)
+
+    assert any("10 to 19" in one and one.endswith("better than that of every other method.") for one in said)
+    assert any("20 to 29" in one and one.endswith("but is told from no other method.") for one in said)
 
 
 def test_where_ratings_decide_the_page_speaks_of_ratings(compared):
@@ -163,14 +179,23 @@ def test_each_task_has_its_table_and_its_best_baselines_included(compared):
     metrics["methods"]["majority"] = {"mae": interval(0.4)}
     rated = {"memory": {"loss": interval(1.0), "mae": interval(0.9)}, "majority": {"mae": interval(0.4)}}
     listed = {"memory": {"recall@10": interval(0.3)}, "popularity": {"recall@10": interval(0.2)}}
-    metrics["by_task"] += [task("stars", "rating", rated), task("next_item", "item", listed)]
+    better = {
+        "a": "majority",
+        "b": "memory",
+        "metric": "mae",
+        "difference": -0.5,
+        "low": -0.6,
+        "high": -0.4,
+        "p_holm": 0.01,
+    }
+    metrics["by_task"] += [task("stars", "rating", rated, [better]), task("next_item", "item", listed)]
 
     said = " ".join(answers(metrics))
     tables = {one["task"]: one for one in task_tables(metrics)}
 
     assert "Task dialogue: memory has the best loss" in said
-    assert "Task stars: majority has the best MAE, 0.400." in said
-    assert "Task next_item: memory has the best Recall@10, 0.300." in said
+    assert "Task stars: majority has the best MAE, 0.400, better than that of every other method." in said
+    assert "Task next_item: memory has the best Recall@10, 0.300, but is told from no other method." in said
     assert tables["stars"]["columns"] == ["mae", "loss"]
     assert [(row.method, sorted(row.cells)) for row in tables["stars"]["methods"]] == [
         ("majority", ["mae"]),
