@@ -71,9 +71,10 @@ def measure_compared(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Losses, responses and costs of every compared method on reported users' test rows."""
     from imprint.evaluate.compared import measure_run
-    from imprint.evaluate.wins import judging
+    from imprint.evaluate.wins import judging, require_opponent
     from imprint.personalizers.compared import compared_methods
 
+    require_opponent(evaluate.judge, compare.methods)
     given = base_model, pooled_model, compared_memories, shared_methods, compare, base, memory.fleet, seed
     methods, index = compared_methods(*given, memory_workspace), user_index.to_table().to_pylist()
     judge = judging(user_histories, user_index, pooled_model, base, memory.fleet, evaluate.judge)

@@ -236,6 +236,12 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(fin
     assert {one["task"] for one in found["by_task"]} == {"dialogue", "answer"}
     budget = found["budget_tokens"]
     assert all(cost["training_tokens"] < 1.1 * budget for cost in found["costs"].values())
+    metrics = json.loads((data_root / "08_reporting/metrics.json").read_text())
+    models = {
+        name: json.loads((data_root / f"05_model_input/{name}_model.json").read_text()) for name in ("base", "pooled")
+    }
+    stands_on = {name: model["fingerprint"] for name, model in models.items()}
+    assert stands_on.items() <= metrics["run"]["fingerprints"].items()
     compared = json.loads((data_root / "06_models/compared_memories.json").read_text())
     made_by_inject = {name: one["fingerprint"] for name, one in records_of(finished[0], "06_models/memories").items()}
     assert {name: one["fingerprint"] for name, one in compared["memory"]["stores"].items()} == made_by_inject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,8 +45,9 @@ def trained(
     shared: Mapping[str, Mapping[str, Any]],
     trials: Sequence[Mapping[str, Any]],
     own_trials: Iterable[Mapping[str, Any]],
+    users: Collection[str],
 ) -> dict[str, Training]:
-    """What each method's training was, from the records of the stages that trained."""
+    """What each method's training was, from the records of the stages that trained; of memories those of `users`."""
     spent = {study: sum(one["seconds"] for one in trials if one["study"] == study) for study in ("tpe", "random")}
     searched = {
         "memory": spent["tpe"] + sum(one["seconds"] for one in own_trials),
@@ -56,11 +57,12 @@ def trained(
     found: dict[str, Training] = {}
     for name, one in memories.items():
         stores = one["stores"].values()
-        seconds = {user_id: taken for store in stores for user_id, taken in store["seconds"].items()}
+        seconds = {user_id: took for store in stores for user_id, took in store["seconds"].items() if user_id in users}
         made_of = fingerprint([store["fingerprint"] for store in stores])
         search = searched.get(name, 0.0)
         if name == "memory":  # the trainings of trials that became memories are among the memories' seconds
-            search -= sum(seconds[user_id] for store in stores for user_id in store.get("taken", ()))
+            taken = (user_id for store in stores for user_id in store.get("taken", ()))
+            search -= sum(seconds.get(user_id, 0.0) for user_id in taken)
         found[name] = Training(one["tokens"], sum(seconds.values()), max(0.0, search), made_of, seconds)
     if "memory" in found:
         found["memory+retrieval"] = found["memory"]
@@ -78,10 +80,12 @@ def summarise_comparison(
     training: Mapping[str, Training],
     compare: CompareSettings,
     settings: EvaluateSettings,
+    stands_on: Mapping[str, str],
     seed: int,
 ) -> dict[str, Any]:
     """`metrics.json` (design, section 8) with more parts: `deciding`, the metric that says which method is best,
-    `budget_tokens`, `costs` by method, `by_history`, `by_task`. `measured` is what `compared` found, by method.
+    `budget_tokens`, `costs` by method, `by_history`, `by_task`. `measured` is what `compared` found, by method;
+    `stands_on` has the fingerprints of what the methods were made on: base and pooled model, and the search.
     """
     run = gathered(Everybody(table), index, scores, responses, settings, seed)
     histories, (found, counts) = run.histories, run.values()
@@ -98,6 +102,7 @@ def summarise_comparison(
     fingerprints = {
         "data": opened_fingerprint(table),
         "measured": fingerprint([[row["method"], row["record_id"]] for row in scores]),
+        **stands_on,
         **{method: one.fingerprint for method, one in training.items() if method in measured},
         "compare": fingerprint(compare),
         "evaluate": fingerprint(settings),

@@ -15,6 +15,7 @@ from imprint.base.examples import Interaction
 from imprint.base.histories import read_histories
 from imprint.base.load import BaseRecord, load_base
 from imprint.base.settings import BaseSettings
+from imprint.errors import SettingsError
 from imprint.evaluate.judges import TIE, Judge, Pair, judge_of
 from imprint.evaluate.measure import spread
 from imprint.evaluate.per_user import PerUser
@@ -59,6 +60,15 @@ def judged(
     for (row, verdict, _), won in zip(asked, preferred(judge, [pair for _, _, pair in asked]), strict=True):
         row[verdict] = won
     return kept
+
+
+def require_opponent(judge: JudgeSettings | None, methods: Sequence[str]) -> None:
+    """`SettingsError` where nobody could be judged, because the opponent's responses are not among the methods'."""
+    if judge is not None and judge.opponent not in methods:
+        raise SettingsError(
+            f"evaluate.judge.opponent: {judge.opponent!r} given, but among compare.methods are only {list(methods)}. "
+            "Next: add it there, or set evaluate.judge: null for no win rates."
+        )
 
 
 def judging(

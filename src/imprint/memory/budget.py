@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from imprint.errors import SettingsError
 from imprint.memory.config import MemoryConfig
@@ -10,22 +10,23 @@ from imprint.memory.inject import History
 
 
 def within_budget(
-    histories: Sequence[History], configs: Mapping[str, MemoryConfig], budget: int
+    histories: Sequence[History], configs: Mapping[str, MemoryConfig], budget: int, compared: Collection[str]
 ) -> tuple[dict[str, MemoryConfig], int]:
-    """These configs with no more epochs than all users together can afford, and the tokens they train on.
+    """These configs with no more epochs than the compared users together can afford, and the tokens those train on.
 
-    `SettingsError` where not even one pass over everybody's rows is within the budget.
+    Others get no more epochs either, and cost nothing. `SettingsError` where not even one pass over all rows of the
+    compared users is within the budget.
     """
     tokens = {one.user_id: sum(len(example.input_ids) for example in one.examples) for one in histories}
-    once = sum(tokens.values())
+    once = sum(count for user_id, count in tokens.items() if user_id in compared)
     if once > budget:
         raise SettingsError(
-            f"compare.budget_tokens: {budget} given, but one pass over the rows of all {len(histories)} users with a "
-            f"memory takes {once}. Next: give at least that."
+            f"compare.budget_tokens: {budget} given, but one pass over the rows of all {len(compared)} compared users "
+            f"takes {once}. Next: give at least that."
         )
     most = budget // max(1, once)
     kept = {
         user_id: configs[user_id].model_copy(update={"epochs": min(configs[user_id].epochs, most)})
         for user_id in tokens
     }
-    return kept, sum(kept[user_id].epochs * count for user_id, count in tokens.items())
+    return kept, sum(kept[user_id].epochs * count for user_id, count in tokens.items() if user_id in compared)

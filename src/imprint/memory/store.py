@@ -192,11 +192,6 @@ class MemoryStore:
         made_of: str = self._manifests[self._rows_of(user_id)[0]["store"]]["histories"][user_id]
         return made_of
 
-    def searches_of(self, user_id: str) -> tuple[str, ...]:
-        """The searches, by fingerprint, whose trials may have made memories of the user too (`memory.tried`)."""
-        manifest = self._manifests[self._rows_of(user_id)[0]["store"]]
-        return tuple(manifest.get("searches", ()))  # absent in stores from before these were kept
-
     def load(self, user_id: str) -> Memory:
         """The user's memory. `UnknownUserError` for anybody else, `CorruptMemoryError` if its bytes changed."""
         rows, config = self._rows_of(user_id), self.config_of(user_id)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imprint.base.histories import users_of
 from imprint.base.load import BaseModelInUse, BaseRecord, load_base
 from imprint.base.settings import BaseSettings
 from imprint.data.shards import ByShard, users_in
@@ -74,12 +75,14 @@ def train_memory_methods(
     """By memory method `{"stores", "tokens"}`: memories in the configs found, with no more epochs than affordable.
 
     `stores` are records by shard, and `own` gives a shard's users with configs of their own. Where the budget binds
-    nobody, these are the memories that `inject` made, and nothing is trained again. `bars(method, users)` gives a
-    callback for each shard.
+    nobody, these are the memories that `inject` made, and nothing is trained again. Pilots have memories there too, but
+    are not compared: `tokens` and the budget are those of reported users. `bars(method, users)` gives a callback for
+    each shard.
     """
     model = load_base(BaseRecord(**pooled_model), base)
     histories = {name: read_training(model, table, users_in(index, name), memory.early_stopping) for name in shards}
     chosen = {name: chosen_configs(found, own(name)) for name in shards}
+    reported = {row["user_id"] for name in shards for row in users_of(users_in(index, name), "reported")}
     wanted = {name.removesuffix("+retrieval") for name in settings.methods}
     made: dict[str, dict[str, Any]] = {}
     made_there: dict[str, list[StoreRecord]] = {name: [] for name in shards}
@@ -90,7 +93,7 @@ def train_memory_methods(
             one.user_id: chosen[name][method].config_of(one.user_id) for name in shards for one in histories[name]
         }
         everybody = [one for mine in histories.values() for one in mine]
-        kept, tokens = within_budget(everybody, configs, settings.budget_tokens)
+        kept, tokens = within_budget(everybody, configs, settings.budget_tokens, reported)
         draw = bars(method, {name: len(mine) for name, mine in histories.items()})
         stores = {}
         for name, mine in histories.items():

@@ -76,8 +76,9 @@ class PlugConditioner:
         self._drop_index(user_id)
 
     def bytes_of(self, user_id: str) -> int:
-        """Bytes of the user's vectors."""
-        return self._embeddings.bytes_of(user_id)
+        """Bytes of the user's vectors, and of their texts where some are retrieved."""
+        texts = self.past.bytes_of(user_id) if self._settings.retrieved else 0
+        return self._embeddings.bytes_of(user_id) + texts
 
     def prefix(self, asked: Asked) -> tuple[int, ...]:
         """Retrieved documents, if any, and the places of I and P_u."""

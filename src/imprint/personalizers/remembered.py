@@ -96,10 +96,10 @@ class Remembered:
         if user_id not in self._store or user_id in self._forgotten:
             return ()
         self._forgotten.add(user_id)
-        tried = (folder_of(search) for search in self._store.searches_of(user_id))
+        tried = folder_of("*")
         return (
             f"memory store {self._store.directory}: holds the user's factors until rewritten",
-            *(f"{folder}, beside it: may hold the user's factors as trials made them" for folder in tried),
+            f"{tried}/{user_id}, beside it: of every search whose trials trained the user, the factors that these made",
         )
 
     def _memories(self, user_ids: Sequence[str]) -> list[Memory]:

@@ -110,14 +110,17 @@ def trial(study, seconds):
 
 
 def test_what_was_trained_for_a_method_and_what_was_searched():
-    seconds = {"u1": 2.0, "u2": 3.0}
-    stores = {f"shard-{user}": {"seconds": {user: took}, "fingerprint": f"s-{user}"} for user, took in seconds.items()}
+    seconds, pilot = {"u1": 2.0, "u2": 3.0}, {"u9": 50.0}
+    stores = {
+        f"shard-{user}": {"seconds": {user: took, **pilot}, "fingerprint": f"s-{user}", "taken": {user: "s", "u9": "s"}}
+        for user, took in seconds.items()
+    }
     record = {"training_tokens": 40, "seconds": 6.0, "fingerprint": "p"}
     memories = {name: {"stores": stores, "tokens": 30} for name in ("memory", "fixed_memory")}
     trials = [trial("tpe", 1.0), trial("random", 10.0), trial("fixed", 100.0)]
 
     made_of = fingerprint(["s-u1", "s-u2"])
-    found = trained(memories, {"persona_plug": record}, trials, [trial("user/u1", 0.5)])
+    found = trained(memories, {"persona_plug": record}, trials, [trial("user/u1", 5.5)], seconds)
 
     assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, made_of, seconds)
     assert found["fixed_memory"].search_seconds == 0

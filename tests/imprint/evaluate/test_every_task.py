@@ -73,7 +73,7 @@ def found(tokenizer, tmp_path_factory):
 
     scores, responses, costs = measure_run(methods, table, index, SETTINGS, judge)
     tables = scores.to_pylist(), responses.to_pylist()
-    return summarise_comparison(table, index, *tables, costs, {}, COMPARE, SETTINGS, 1)
+    return summarise_comparison(table, index, *tables, costs, {}, COMPARE, SETTINGS, {}, 1)
 
 
 EXPECTED = {

@@ -48,7 +48,7 @@ def compared(table, index, tokenizer):
     plain = [Unpersonalised(name, base, 2) for name in ("base", "pooled")]
     methods = [*plain, Prompted("recent_history", plain[1], Latest(), 20)]
     scores, responses, costs = measure_run(methods, table, index, SETTINGS)
-    given = table, index, scores.to_pylist(), responses.to_pylist(), costs, {}, COMPARE, SETTINGS, 1
+    given = table, index, scores.to_pylist(), responses.to_pylist(), costs, {}, COMPARE, SETTINGS, {"base": "b1"}, 1
     return summarise_comparison(*given)
 
 

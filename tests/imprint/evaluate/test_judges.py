@@ -23,7 +23,7 @@ from imprint.evaluate.judges import (
     wording_of,
 )
 from imprint.evaluate.settings import JudgeSettings
-from imprint.evaluate.wins import judged, preferred, wins
+from imprint.evaluate.wins import judged, preferred, require_opponent, wins
 from imprint.personalizers.prompts import Prompts
 
 PAST = invented_rows("ann", 6)
@@ -244,3 +244,12 @@ def test_settings_name_what_a_judge_needs(monkeypatch):
         judge_of(JudgeSettings(), None, 2)
     assert named(JudgeSettings(by="endpoint", url="http://secret", model="m"))["by"] == "m"
     assert "secret" not in str(named(JudgeSettings(by="endpoint", url="http://secret", model="m")))
+
+
+@pytest.mark.parametrize("opponent", ["base", "pooled"])
+def test_a_comparison_without_its_opponent_is_refused_and_not_left_without_win_rates(opponent):
+    judge = JudgeSettings(opponent=opponent)
+    require_opponent(judge, ["memory", opponent])
+    require_opponent(None, ["memory"])
+    with pytest.raises(SettingsError, match=rf"judge\.opponent: '{opponent}'.*\['memory'\].*judge: null"):
+        require_opponent(judge, ["memory"])

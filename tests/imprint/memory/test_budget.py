@@ -26,17 +26,28 @@ def test_epochs_are_cut_for_those_who_have_too_many_and_for_nobody_else(historie
     configs = {"u1": config(2), "u2": config(9)}
     once = tokens(histories, {"u1": 1, "u2": 1})
 
-    kept, spent = within_budget(histories, configs, 3 * once + 5)
+    kept, spent = within_budget(histories, configs, 3 * once + 5, ("u1", "u2"))
 
     assert {user: one.epochs for user, one in kept.items()} == {"u1": 2, "u2": 3}
     assert spent == tokens(histories, {"u1": 2, "u2": 3}) <= 3 * once + 5
     assert kept["u2"].model_copy(update={"epochs": 9}) == configs["u2"]
-    assert within_budget(histories, configs, 100 * once)[0] == configs
+    assert within_budget(histories, configs, 100 * once, ("u1", "u2"))[0] == configs
 
 
 def test_less_than_one_pass_is_refused_with_what_is_needed(histories):
     once = tokens(histories, {"u1": 1, "u2": 1})
     configs = dict.fromkeys(("u1", "u2"), config(1))
-    assert within_budget(histories, configs, once)[1] == once
+    assert within_budget(histories, configs, once, ("u1", "u2"))[1] == once
     with pytest.raises(SettingsError, match=rf"budget_tokens: {once - 1} .* takes {once}"):
-        within_budget(histories, configs, once - 1)
+        within_budget(histories, configs, once - 1, ("u1", "u2"))
+
+
+def test_who_is_not_compared_costs_nothing_and_has_no_more_epochs(histories):
+    """Pilots have memories, and are not measured: their rows must not shorten what the others train."""
+    configs = {"u1": config(9), "u2": config(9)}
+    mine = tokens(histories[:1], {"u1": 1})
+
+    kept, spent = within_budget(histories, configs, 3 * mine, ("u1",))
+
+    assert {user: one.epochs for user, one in kept.items()} == {"u1": 3, "u2": 3}
+    assert spent == 3 * mine
