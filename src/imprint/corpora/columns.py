@@ -84,7 +84,8 @@ class ColumnReader(Reader):
             )
         except UnreadableRowError as error:
             return self.unreadable(str(error), number, where, counts)
-        counts["rows"] += 1
+        # without a time earlier and later ones are told by the order of the file, which the owner should know
+        counts["rows without a time" if row.time is None else "rows"] += 1
         return row
 
     def unreadable(self, problem: str, number: int, where: str, counts: Counter[str]) -> RawRow:

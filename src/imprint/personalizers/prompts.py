@@ -22,7 +22,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.errors import SettingsError
 from imprint.personalizers.protocol import Question, question_of
 from imprint.personalizers.settings import PromptForm
-from imprint.personalizers.texts import about, beginning, filled, length_of, shares
+from imprint.personalizers.texts import about, end, filled, length_of, shares
 from imprint.tasks import TASKS
 
 Shown = TypeVar("Shown")
@@ -67,7 +67,9 @@ class Prompts:
     def _quoting(self, question: Question, shown: Sequence[Interaction]) -> tuple[str, bool]:
         """The query with these interactions in it, and whether anything was left out."""
         tokenizer, task = self._encoder.tokenizer, TASKS[question.task]
-        query = beginning(tokenizer, question.query, self._encoder.max_query_tokens)
+        query = end(
+            tokenizer, question.query, self._encoder.max_query_tokens
+        )  # as `Encoder.prompt` cuts it for all others
         between = length_of(tokenizer, ", and ")
         room = self._budget - (length_of(tokenizer, task.with_quotes(query, [""])) - length_of(tokenizer, query))
         rows = nearest(reversed(shown), lambda row: length_of(tokenizer, quote(row)) + between, room)

@@ -42,6 +42,15 @@ def beginning(tokenizer: Any, text: str, count: int) -> str:
     return kept.rstrip("\ufffd")  # what is left of a character that was cut through
 
 
+def end(tokenizer: Any, text: str, count: int) -> str:
+    """The last `count` tokens of a text, as text."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if len(ids) <= count:
+        return text
+    kept: str = tokenizer.decode(ids[-count:])
+    return kept.lstrip("\ufffd")
+
+
 def filled(
     tokenizer: Any, write: Callable[[str, str], str], query: str, response: str, room: int, special: bool = False
 ) -> str:

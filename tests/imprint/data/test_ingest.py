@@ -135,7 +135,7 @@ def test_unreadable_rows_and_rows_without_user_come_out_for_the_quarantine(tmp_p
     assert all(one["order"] is None for one in nobody)
     assert sorted(one["source"] for one in nobody) == ["chat.jsonl:2", "chat.jsonl:3", "chat.jsonl:4"]
     assert len({one["record_id"] for one in rows}) == 5
-    assert report["kinds"] == {"read": 5, "rows": 3, "unreadable": 2}
+    assert report["kinds"] == {"read": 5, "rows without a time": 3, "unreadable": 2}
 
 
 def test_duplicate_ids_pass_through(tmp_path, workspace):

@@ -141,6 +141,20 @@ def test_quoted_interactions_stand_in_the_query_as_in_lamps_prompts(llama):
     assert len(short.input_ids) <= len(encoder.example(rows[2]).input_ids) + 110
 
 
+def test_of_a_long_query_quoted_prompts_hold_what_all_other_methods_read(llama):
+    """Else methods would be compared on different questions: the instruction here, the review there."""
+    encoder = replace(llama.encoder, max_query_tokens=30)
+    asked, shown = rated(1, " ".join(WORDS * 2), "2"), rated(0, "green tea", "5")
+
+    example = Prompts(replace(llama, encoder=encoder), 100, "quoted").example(asked, [shown])
+
+    plain, text = encoder.example(asked), encoder.tokenizer.decode(example.input_ids)
+    assert plain.truncated
+    assert example.truncated
+    assert encoder.tokenizer.decode(plain.input_ids[1:]).lstrip("\ufffd") in text
+    assert '5 is the score for "green tea"' in text
+
+
 def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
     gpt2, llama = (in_use(tiny_model(family, tokenizer), tokenizer) for family in ("gpt2", "llama"))
     assert room_for_history(gpt2) == 128 - 24 - 24 - 3
