@@ -1,4 +1,4 @@
-"""The tables that cross between stages (design: data contract), as Arrow schemas.
+"""The tables that cross between stages, as Arrow schemas.
 
 `RAW` is what a reader yields, before pseudonyms; `INGESTED` what ingest writes; `INTERACTIONS` what validation lets
 through; `PARTITIONED` adds the split and the shard. `pyarrow` is imported when a schema is asked for, so that the
@@ -44,7 +44,7 @@ def raw_schema() -> pa.Schema:
 
 @cache
 def interactions_schema() -> pa.Schema:
-    """The contract's `interactions`: one row an interaction (design, data contract)."""
+    """`interactions`: one row an interaction."""
     import pyarrow as pa
 
     label = pa.dictionary(pa.int32(), pa.string())

@@ -30,7 +30,7 @@ class EmbeddedSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: Literal["auto", "tiny", "mini", "small", "medium"] = Field(
-        default="auto", description="Shape of the model; auto takes the one that suits the number of training tokens."
+        default="auto", description="Shape of the model; auto takes the one that suits the words of training text."
     )
     vocabulary: int | None = Field(default=None, ge=300, description="Tokens of the byte-level BPE; null follows size.")
     min_background_rows: int = Field(

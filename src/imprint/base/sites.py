@@ -1,4 +1,4 @@
-"""Where a LoRA can sit: the linears of each model family (methods, section 1.4), and the sites of a loaded model.
+"""Where a LoRA can sit: the linears of each model family, and the sites of a loaded model.
 
 To add a family: one entry in `FAMILIES`, and its name in the tests of this module, which check every entry against a
 small model of the real class. What a family does in its own way between token ids and logits is in `families`.

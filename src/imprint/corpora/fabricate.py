@@ -1,8 +1,8 @@
 """The fabricated corpus: seeded users with known style, opinions and private facts. The embedded default.
 
-Provenance: made here, from `vocabulary`; nobody is behind it. Licence: that of Imprint. Rows with the defaults: 48
-users with 110 interactions and 160 background users with 24, 9,120 in all. Known defects: none; it is easier than
-life.
+Provenance: made here, from `vocabulary`; nobody is behind it. Licence: that of Imprint. Rows with the shipped
+parameters: 36 users with 104 interactions and 160 background users with 24, 7,584 in all. Known defects: none; it is
+easier than life.
 
 Every user has a style (opener, filler, sign-off, emoticon, case and punctuation), five topics with a fixed opinion
 each, nine facts that the user gives and five that the user never gives. Interactions are of three kinds (attribute

@@ -21,7 +21,7 @@ KEY_BYTES = 32
 
 
 def pseudonym(key: bytes, corpus: str, raw_id: str) -> str:
-    """`u` and 16 hex digits of HMAC-SHA256(key, corpus ":" raw id) (design: data contract)."""
+    """`u` and 16 hex digits of HMAC-SHA256(key, corpus ":" raw id)."""
     return "u" + _digest(key, f"{corpus}:{raw_id}")
 
 

@@ -83,7 +83,7 @@ def summarise_comparison(
     stands_on: Mapping[str, str],
     seed: int,
 ) -> dict[str, Any]:
-    """`metrics.json` (design, section 8) with more parts: `deciding`, the metric that says which method is best,
+    """`metrics.json` with more parts: `deciding`, the metric that says which method is best,
     `budget_tokens`, `costs` by method, `by_history`, `by_task`. `measured` is what `compared` found, by method;
     `stands_on` has the fingerprints of what the methods were made on: base and pooled model, and the search.
     """

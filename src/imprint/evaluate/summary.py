@@ -38,7 +38,7 @@ def summarise_run(
     settings: EvaluateSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """Everything measured in one run, in the contract's schema (design, section 8); `search` is its fingerprint.
+    """Everything measured in one run; `search` is its fingerprint.
 
     Rows are read shard by shard; of all users only the values are kept that means are taken of.
     """

@@ -1,4 +1,4 @@
-"""The memory config: the point a search looks for (design, section 4; the paper's space made non-degenerate).
+"""The memory config: the point a search looks for (MiLP's space, made non-degenerate).
 
 MiLP searches how many LoRA modules, of what size, in which layers. K ungated LoRAs of rank r at one site are exactly
 one of rank K·r, so "how many" is the number of episodes (`n_memories`) here, and size and layers are one rank for each
@@ -75,7 +75,7 @@ class MemoryConfig(BaseModel):
         return ranks
 
     def trainable_parameters(self, sites: Sequence[Site]) -> int:
-        """Weights of a whole memory, all episodes together: Σ rank · (in + out) · n_memories (methods, section 1.4)."""
+        """Weights of a whole memory, all episodes together: Σ rank · (in + out) · n_memories."""
         ranks = self.site_ranks(sites)
         by_name = {site.name: site for site in sites}
         each = sum(rank * (by_name[name].in_features + by_name[name].out_features) for name, rank in ranks.items())

@@ -1,4 +1,4 @@
-"""Fleet training: many users' memories in one forward and backward pass over the frozen base (design, section 5).
+"""Fleet training: many users' memories in one forward and backward pass over the frozen base.
 
     jobs ──► crew (in training) ──► slots of one step ──► one pass, one AdamW step by row ──► back to the crew
                  ▲ the moment one is done, the next job      chosen by length: little padding

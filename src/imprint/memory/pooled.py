@@ -1,7 +1,7 @@
 """The pooled stage: one LoRA for all training users, merged into the base the memories are trained on.
 
-It is a memory like any other, whose user is everybody; personal memories on top of it beat memories on the raw base
-(design, section 9), and as a row of every table it answers "would one fine-tuned model have done?".
+It is a memory like any other, whose user is everybody; personal memories on top of it beat memories on the raw base,
+and as a row of every table it answers "would one fine-tuned model have done?".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The memory store: one safetensors pack a shard, an index, a manifest last (design, section 4).
+"""The memory store: one safetensors pack a shard, an index, a manifest last.
 
     <store>/shard-00000.safetensors    tensors `user_id/episode/site/a|b`; a user's bytes lie together
     <store>/shard-00000.index.parquet  a row per user and episode: where its bytes are, and what made them

@@ -1,4 +1,4 @@
-"""How User-LLM gives a language model a user's states (arXiv 2402.13598, section 3.2; `methods.md` 4.2).
+"""How User-LLM gives a language model a user's states (arXiv 2402.13598, section 3.2).
 
     E [rows, L + 1, width] ──► Perceiver: N latents attend to E ──► [rows, N, width]
        soft prompt       N vectors before the query

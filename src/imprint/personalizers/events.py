@@ -1,4 +1,4 @@
-"""Interactions as events: features with a table of values each (User-LLM, section 3.1; `methods.md` 4.1).
+"""Interactions as events: features with a table of values each (User-LLM, section 3.1).
 
 interaction with attributes ──► for each feature the ids of its values, 0: none, 1: a value never seen in training
 """

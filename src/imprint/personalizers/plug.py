@@ -1,4 +1,4 @@
-"""The trained part of Persona-Plug (arXiv 2409.11901, section 3; `methods.md` 3.2 here): a history as two vectors.
+"""The trained part of Persona-Plug (arXiv 2409.11901, section 3): a history as two vectors.
 
     (1) h_i = Enc_his(h_i)                        frozen, [n, width]
     (2) x   = Enc_input(x_u)                      trained, [width]

@@ -119,7 +119,7 @@ class EventFeature(BaseModel):
 
 
 class UserLLMSettings(BaseModel):
-    """User-LLM (arXiv 2402.13598). Sizes that its paper leaves open are those of `methods.md`, 4.7, scaled down."""
+    """User-LLM (arXiv 2402.13598). Sizes that its paper leaves open suit a small base."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Many studies, one fleet: a round asks every study for one trial and trains all of them together (design, section 6).
+"""Many studies, one fleet: a round asks every study for one trial and trains all of them together.
 
 Each study stays exact sequential TPE, because its next point is asked for only after its last was told; the hardware is
 full, because there are many studies.

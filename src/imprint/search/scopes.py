@@ -1,4 +1,4 @@
-"""Who is searched for: the population, each cohort, or each user (design, section 6).
+"""Who is searched for: the population, each cohort, or each user.
 
 The population's studies always run first, on pilots: TPE, random search at the same budget, and the fixed config. In
 scope `cohort` and `user` every cohort or user then has a TPE study of their own, begun at the population's best points.

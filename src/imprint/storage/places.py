@@ -99,8 +99,8 @@ def _client(protocol: str) -> Any:
         return fsspec.filesystem(protocol, use_listings_cache=False)  # other pods write as well
     except (ImportError, ValueError) as error:
         raise BucketError(
-            f"{protocol}:// cannot be reached from here: {error}. Next: pip install 'imprint[s3]' for s3://, or the "
-            "fsspec client of that store."
+            f"{protocol}:// cannot be reached from here: {error}. Next: for s3://, in the checkout, pip install "
+            "-c constraints.txt -e '.[s3]'; else the fsspec client of that store."
         ) from error
 
 
