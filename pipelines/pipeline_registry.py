@@ -6,7 +6,7 @@ from pipelines import base, compare, evaluate, ingest, inject, partition, report
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """All pipelines; `__default__` is the spine from a corpus to a report, `compare` the same with more methods."""
+    """All pipelines; `__default__` is the spine from a corpus to a report, `compare` the same up to the search, then more methods."""
     stages = {
         "ingest": ingest.create_pipeline(),
         "validate": validate.create_pipeline(),
@@ -17,11 +17,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluate.create_pipeline(),
         "report": report.create_pipeline(),
     }
-    trained = [stage for name, stage in stages.items() if name not in ("evaluate", "report")]
+    searched = [stage for name, stage in stages.items() if name not in ("inject", "evaluate", "report")]
     return {
         **stages,
         "respond": respond.create_pipeline(),
         "trial": trial.create_pipeline(),
-        "compare": Pipeline([*trained, compare.create_pipeline()]),
+        "compare": Pipeline([*searched, compare.create_pipeline()]),
         "__default__": Pipeline(list(stages.values())),
     }
