@@ -191,7 +191,9 @@ class CompareSettings(BaseModel):
 
     methods: tuple[Method, ...] = Field(min_length=1, description="In the order in which they are measured.")
     budget_tokens: int = Field(
-        ge=1, description="Training tokens each method may spend, all users together, on top of the pooled model."
+        ge=1,
+        description="Training tokens each method may spend, all compared users together, on top of the pooled model. "
+        "What an encoder reads beside a lesson is not counted; the seconds of the costs say what it takes.",
     )
     taught_by: tuple[Literal["background", "pilot", "reported"], ...] = Field(
         min_length=1, description="Whose training rows, and no others, teach weights that all users share."
