@@ -6,7 +6,7 @@ from pipelines import base, compare, evaluate, ingest, inject, partition, report
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """All pipelines; `__default__` is the spine from a corpus to a report, `compare` the same up to the search, then more methods."""
+    """All pipelines; `__default__` is the spine from a corpus to a report, `compare` has more methods."""
     stages = {
         "ingest": ingest.create_pipeline(),
         "validate": validate.create_pipeline(),

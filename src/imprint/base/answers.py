@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import cached_property
@@ -46,12 +46,6 @@ class Needed(NamedTuple):
     floor: float = -math.inf
     ceiling: float = math.inf
     enough: int = 0
-
-    @classmethod
-    def by_all(cls, some: Iterable[Needed]) -> Needed:
-        """What serves several that ask the same."""
-        floors, ceilings, enough = zip(*some, strict=True)
-        return cls(min(floors), max(ceilings), max(enough))
 
 
 class Answers:
@@ -149,33 +143,49 @@ def likelihoods(
     model: nn.Module,
     prompts: Sequence[Sequence[tuple[int, ...]]],
     tree: AnswerTree,
-    needed: Sequence[Needed],
+    needed: Sequence[Sequence[Needed]],
     beside: Beside = lambda numbers, prompts: nullcontext(),
 ) -> Tensor:
     """Log-likelihood of every answer after every prompt, [prompts, answers], fp32; prompts are counted slot by slot.
 
-    `needed` is one a prompt: an answer that need not be known may be -inf; all others are exact. `prompts` of several
-    slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
+    `needed` of each prompt are those of all who asked it: an answer that none of them needs may be -inf; all others are
+    exact. `prompts` of several slots stay side by side in every pass, as many of each, as `memory.stack` wants them.
     """
     device = next(model.parameters()).device
     reads = _Grown if can_branch(model) else _Copied
     tree, reader = tree.to(device), reads(model, prompts, beside)
     found = torch.full((reader.count, len(tree.token)), -math.inf, device=device)
-    floor, ceiling, enough = (torch.tensor(limit, device=device) for limit in zip(*needed, strict=True))
-    above = torch.zeros(reader.count, dtype=torch.long, device=device)
-    fronts = [reader.beginning()]
+    limits, fronts = _Limits(needed, device), [reader.beginning()]
     with torch.no_grad():
         while fronts:
             front = fronts.pop()
-            front = front.take(above[front.owner] <= enough[front.owner])
+            front = front.take(front.log >= limits.floor[front.owner])
             if not len(front.node):
                 continue
             hidden, text = reader.read(front, tree)
             ahead = _ahead(front, logits_of(model, hidden), tree, text)
             found[ahead.owner, ahead.node] = ahead.log
-            above.index_add_(0, ahead.owner, tree.ending[ahead.node] * (ahead.log > ceiling[ahead.owner]))
-            fronts += reader.in_passes(ahead.take((tree.children[ahead.node] > 0) & (ahead.log >= floor[ahead.owner])))
+            limits.count(ahead.owner, ahead.log, tree.ending[ahead.node])
+            fronts += reader.in_passes(ahead.take(tree.children[ahead.node] > 0))
     return found[:, tree.ends].cpu()
+
+
+class _Limits:
+    """What is still needed of each prompt: `floor` [prompts], below which no answer is, inf where all are known."""
+
+    def __init__(self, needed: Sequence[Sequence[Needed]], device: torch.device) -> None:
+        most = max(map(len, needed))
+        padded = [[*some, *[Needed(floor=math.inf)] * (most - len(some))] for some in needed]
+        self._floor, self._ceiling, self._enough = torch.tensor(padded, device=device).unbind(
+            -1
+        )  # [prompts, most] each
+        self._above = torch.zeros_like(self._enough)
+        self.floor = self._floor.amin(dim=1)
+
+    def count(self, owner: Tensor, log: Tensor, ending: Tensor) -> None:
+        """Answers that are now known: how many end with each log-probability, and whose prompt they answer."""
+        self._above.index_add_(0, owner, ending[:, None] * (log[:, None] > self._ceiling[owner]).float())
+        self.floor = self._floor.masked_fill(self._above > self._enough, math.inf).amin(dim=1)
 
 
 def _ahead(front: _Front, logits: Tensor, tree: AnswerTree, text: Any) -> _Front:

@@ -125,7 +125,7 @@ class ModelJudge:
         found = []
         for pair in pairs:
             prompt = tuple(self._prompt(wording_of(pair, self._past)))
-            first, second = likelihoods(self._model, [[prompt]], letters, [Needed()])[0].tolist()
+            first, second = likelihoods(self._model, [[prompt]], letters, [[Needed()]])[0].tolist()
             found.append(_larger(first, second))
         return found
 

@@ -107,7 +107,7 @@ class Server:
         for place, (memory, prompt) in enumerate(zip(memories, prompts, strict=True)):
             alike.setdefault((id(memory), prompt), []).append(place)
         first = [places[0] for places in alike.values()]
-        by_all = [Needed.by_all(needed[place] for place in places) for places in alike.values()]
+        by_all = [[needed[place] for place in places] for places in alike.values()]
         at_once = max(1, ROWS_OF_ANSWERS // len(tree))
         slots = self._slots_of([memories[place] for place in first], [len(prompts[place]) for place in first], at_once)
         passes = _runs(slots, max(1, at_once // max((len(slot.places) for slot in slots), default=1)))

@@ -176,7 +176,8 @@ class Conditioned:
             some = slice(start, start + at_once)
             asked, prompts = self._asked(questions[some])
             beside = partial(self._beside, asked, any(SOFT in prompt for prompt in prompts))
-            found.append(likelihoods(self._conditioner.base.model, [prompts], tree, needed[some], beside))
+            theirs = [[one] for one in needed[some]]
+            found.append(likelihoods(self._conditioner.base.model, [prompts], tree, theirs, beside))
         return torch.cat(found)
 
     def forget(self, user_id: str) -> tuple[str, ...]:

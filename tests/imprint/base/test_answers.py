@@ -15,7 +15,7 @@ from imprint.memory.serve import decode
 
 TEXTS = ("apple", "apple river", "apple river stone", "apple stone", "cloud", "green quiet table", "quiet")
 QUERIES = ("window music", "", "paper silver garden engine letter winter")
-ALL = [Needed()] * len(QUERIES)
+ALL = [[Needed()]] * len(QUERIES)
 
 
 def prompts(base):
@@ -64,7 +64,10 @@ def test_what_is_not_below_the_floor_is_exact_however_many_rows_a_pass_takes(lla
     floors = expected.median(dim=1).values - 1e-3
 
     found = likelihoods(
-        llama.model, [prompts(llama)], Answers(TEXTS).tree(llama.encoder), [Needed(floor) for floor in floors.tolist()]
+        llama.model,
+        [prompts(llama)],
+        Answers(TEXTS).tree(llama.encoder),
+        [[Needed(floor)] for floor in floors.tolist()],
     )
 
     needed = expected >= floors[:, None]
@@ -80,10 +83,10 @@ def test_a_branch_below_the_floor_is_not_read(llama):
         lambda module, args, kwargs, out: passes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     tree, prompt = Answers(TEXTS).tree(llama.encoder), prompts(llama)[0]
-    likelihoods(llama.model, [[prompt]], tree, [Needed(0.0)])
+    likelihoods(llama.model, [[prompt]], tree, [[Needed(0.0)]])
     assert passes == [(1, len(prompt))]
     passes.clear()
-    likelihoods(llama.model, [[prompt]], tree, [Needed()])
+    likelihoods(llama.model, [[prompt]], tree, [[Needed()]])
     handle.remove()
 
     assert {rows for rows, _ in passes} == {1}
@@ -99,7 +102,7 @@ def test_a_family_that_cannot_branch_reads_each_beginning_as_a_row(base):
     handle = base.model.decoder.register_forward_hook(
         lambda module, args, kwargs, out: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    likelihoods(base.model, [prompts(base)[:1]], tree, [Needed()])
+    likelihoods(base.model, [prompts(base)[:1]], tree, [[Needed()]])
     handle.remove()
 
     assert sum(rows) == int((tree.children > 0).sum())
@@ -119,10 +122,10 @@ def test_what_is_just_above_the_floor_is_found(llama):
     llama.model.get_output_embeddings().weight.mul_(400)
     path = tuple(decode(llama, [None], [prompts(llama)[:1]], 3)[0])
     tree = AnswerTree([path, (*path[:-1], 9), (9, 9, 9)])
-    (exact,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed()])
+    (exact,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [[Needed()]])
 
     assert exact[0] > -1
-    (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed(exact[0].item() - 1e-3)])
+    (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [[Needed(exact[0].item() - 1e-3)]])
     assert found[0] == exact[0]
 
 
@@ -133,7 +136,7 @@ def test_once_enough_are_likelier_no_others_are_asked_for(base, rows, enough, mo
     monkeypatch.setattr(module, "ROWS", rows)
     expected = alone(base)
     ceiling = expected[0].median().item() - 1e-3
-    needed = [Needed(ceiling=ceiling, enough=enough), Needed(), Needed(ceiling=-1000.0, enough=0)]
+    needed = [[Needed(ceiling=ceiling, enough=enough)], [Needed()], [Needed(ceiling=-1000.0, enough=0)]]
 
     found = likelihoods(base.model, [prompts(base)], Answers(TEXTS).tree(base.encoder), needed)
 
@@ -148,9 +151,25 @@ def test_once_enough_are_likelier_no_others_are_asked_for(base, rows, enough, mo
         assert not known[2].all()
 
 
-def test_what_serves_several_is_what_the_most_careful_of_them_needs():
-    assert Needed.by_all([Needed(-9.0, -8.0, 5), Needed(-7.0, -6.0, 3)]) == Needed(-9.0, -6.0, 5)
-    assert Needed.by_all([Needed(-9.0, -8.0, 5), Needed()]) == Needed(enough=5)
+def test_who_has_enough_makes_nobody_read_on(llama, monkeypatch):
+    """Of two who ask the same, one needs all above a high floor, and the other is content with any one answer."""
+    monkeypatch.setattr(module, "ROWS", 1)
+    tree, expected = Answers(TEXTS).tree(llama.encoder), alone(llama)[0]
+    high = expected.max().item() - 1e-3
+    read = []
+    handle = llama.model.model.register_forward_hook(lambda *given: read.append(1))
+
+    def passes(*needed):
+        read.clear()
+        (found,) = likelihoods(llama.model, [prompts(llama)[:1]], tree, [needed])
+        return found, len(read)
+
+    strict, deep = Needed(high), Needed(-1000.0, -999.0, 0)
+    (found, together), (_, both_floors) = passes(strict, deep), passes(strict, Needed(-1000.0))
+    handle.remove()
+
+    assert found.max().item() == pytest.approx(expected.max().item(), abs=1e-4)
+    assert together < both_floors
 
 
 def test_answers_share_nodes_and_those_made_equal_share_their_end():
@@ -164,7 +183,7 @@ def test_answers_share_nodes_and_those_made_equal_share_their_end():
 
 def test_an_answer_may_be_the_beginning_of_another(llama):
     tree = AnswerTree([(5,), (5, 6), (7,)])
-    found = likelihoods(llama.model, [prompts(llama)[:1]], tree, [Needed()])[0]
+    found = likelihoods(llama.model, [prompts(llama)[:1]], tree, [[Needed()]])[0]
 
     logits = llama.model(torch.tensor([prompts(llama)[0]])).logits[0, -1]
     assert found[0].item() == pytest.approx(logits.log_softmax(-1)[5].item(), abs=1e-4)
