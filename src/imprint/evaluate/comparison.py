@@ -30,7 +30,8 @@ GROUPS = 3
 class Training(NamedTuple):
     """What was trained for a method: tokens and seconds over all users, and seconds by user where each has weights.
 
-    Seconds of the search for configs are apart: they are no part of the budget.
+    Seconds of the search for configs are apart: they are no part of the budget, by which `cut` users have fewer epochs
+    than their config says.
     """
 
     tokens: int
@@ -38,6 +39,7 @@ class Training(NamedTuple):
     search_seconds: float
     fingerprint: str
     per_user: Mapping[str, float] | None
+    cut: int = 0
 
 
 def trained(
@@ -63,7 +65,7 @@ def trained(
         if name == "memory":  # the trainings of trials that became memories are among the memories' seconds
             taken = (user_id for store in stores for user_id in store.get("taken", ()))
             search -= sum(seconds.get(user_id, 0.0) for user_id in taken)
-        found[name] = Training(one["tokens"], sum(seconds.values()), max(0.0, search), made_of, seconds)
+        found[name] = Training(one["tokens"], sum(seconds.values()), max(0.0, search), made_of, seconds, one["cut"])
     if "memory" in found:
         found["memory+retrieval"] = found["memory"]
     for name, record in shared.items():
@@ -173,6 +175,7 @@ def cost_of(measured: Mapping[str, Any], training: Training, latents: float) -> 
         "training_tokens": training.tokens,
         "training_seconds": training.seconds,
         "search_seconds": training.search_seconds,
+        "cut_users": training.cut,
         "fit_seconds": measured["seconds"]["fit"],
         "seconds_per_scored_row": measured["seconds"]["score"] / max(1, measured["scored"]),
         "seconds_per_choice": measured["seconds"]["choose"] / measured["chosen"] if measured["chosen"] else 0.0,

@@ -72,12 +72,12 @@ def train_memory_methods(
     workspace: Path,
     bars: Callable[[str, Mapping[str, int]], Mapping[str, OnStep]],
 ) -> dict[str, dict[str, Any]]:
-    """By memory method `{"stores", "tokens"}`: memories in the configs found, with no more epochs than affordable.
+    """By memory method `{"stores", "tokens", "cut"}`: memories in the configs found, with affordable numbers of epochs.
 
     `stores` are records by shard, and `own` gives a shard's users with configs of their own. Where the budget binds
     nobody, these are the memories that `inject` made, and nothing is trained again. Pilots have memories there too, but
-    are not compared: `tokens` and the budget are those of reported users. `bars(method, users)` gives a callback for
-    each shard.
+    are not compared: `tokens` and the budget are those of reported users, and `cut` how many of them have fewer epochs
+    than their config says. `bars(method, users)` gives a callback for each shard.
     """
     model = load_base(BaseRecord(**pooled_model), base)
     histories = {name: read_training(model, table, users_in(index, name), memory.early_stopping) for name in shards}
@@ -103,7 +103,8 @@ def train_memory_methods(
             stores[name] = record.model_dump(mode="json")
             if method == "memory":
                 made_there[name] = [record]
-        made[method] = {"stores": stores, "tokens": tokens}
+        cut = sum(kept[user_id].epochs < configs[user_id].epochs for user_id in reported)
+        made[method] = {"stores": stores, "tokens": tokens, "cut": cut}
     return made
 
 

@@ -84,6 +84,12 @@ def answers(metrics: Record) -> list[str]:
             f"Of the methods that may be as good, {cheapest} is the cheapest: {_costs_in_words(metrics, cheapest)}."
         )
     said += _unbeaten_baselines(metrics, best)
+    cut = {name: cost["cut_users"] for name, cost in metrics["costs"].items() if cost["cut_users"]}
+    said += [
+        f"The budget of {metrics['budget_tokens']:,} tokens let {name} go over the rows of {users} users less often "
+        "than their configs say."
+        for name, users in cut.items()
+    ]
     for group in metrics["by_history"]:
         means = {name: one["mean"] for name, one in group["methods"].items()}
         said.append(f"{_users_in_words(group)}: {_best_of_part(group, metrics, key, means)}")

@@ -116,13 +116,13 @@ def test_what_was_trained_for_a_method_and_what_was_searched():
         for user, took in seconds.items()
     }
     record = {"training_tokens": 40, "seconds": 6.0, "fingerprint": "p"}
-    memories = {name: {"stores": stores, "tokens": 30} for name in ("memory", "fixed_memory")}
+    memories = {name: {"stores": stores, "tokens": 30, "cut": 2} for name in ("memory", "fixed_memory")}
     trials = [trial("tpe", 1.0), trial("random", 10.0), trial("fixed", 100.0)]
 
     made_of = fingerprint(["s-u1", "s-u2"])
     found = trained(memories, {"persona_plug": record}, trials, [trial("user/u1", 5.5)], seconds)
 
-    assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, made_of, seconds)
+    assert found["memory"] == found["memory+retrieval"] == Training(30, 5.0, 1.5, made_of, seconds, 2)
     assert found["fixed_memory"].search_seconds == 0
     assert found["persona_plug"] == Training(40, 6.0, 0.0, "p", None)
 
@@ -136,6 +136,7 @@ def test_costs_are_of_one_row_and_one_response():
         "training_tokens": 5,
         "training_seconds": 2.0,
         "search_seconds": 0.5,
+        "cut_users": 0,
         "fit_seconds": 1.0,
         "seconds_per_scored_row": 0.5,
         "seconds_per_choice": 2.5,

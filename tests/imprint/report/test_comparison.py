@@ -41,6 +41,7 @@ def compared(evaluation):
             "training_tokens": 1000,
             "training_seconds": 2.0,
             "search_seconds": 0.0,
+            "cut_users": 0,
             "fit_seconds": 0.1,
             "seconds_per_scored_row": 0.001,
             "seconds_per_choice": 0.0,
@@ -112,6 +113,13 @@ def test_who_has_the_best_mean_of_some_users_is_not_said_to_be_the_best(compared
 
     assert any("10 to 19" in one and one.endswith("better than that of every other method.") for one in said)
     assert any("20 to 29" in one and one.endswith("but is told from no other method.") for one in said)
+
+
+def test_a_budget_that_cut_a_methods_training_is_named(compared):
+    metrics = compared()
+    assert "less often" not in " ".join(answers(metrics))
+    metrics["costs"]["memory"] = {**metrics["costs"]["memory"], "cut_users": 7}
+    assert "The budget of 5,000 tokens let memory go over the rows of 7 users less often" in " ".join(answers(metrics))
 
 
 def test_where_ratings_decide_the_page_speaks_of_ratings(compared):
