@@ -93,7 +93,7 @@ def test_a_fleet_works_after_a_crash(mixed, where):
     ("bad", "message"),
     [
         (("late", 2, MIXED[2][2]), r"n_memories: 3.*late, who has 2 rows"),
-        (("late", 9, config((1,) * 8, ("down",), 1.0, 1, 1e-2, 1)), r"ranks: 8 layer groups"),
+        (("late", 9, config((1, 2) * 4, ("down",), 1.0, 1, 1e-2, 1)), r"ranks: 8 layer groups"),
     ],
     ids=["too few rows", "too many layer groups"],
 )
