@@ -176,9 +176,8 @@ class _Limits:
     def __init__(self, needed: Sequence[Sequence[Needed]], device: torch.device) -> None:
         most = max(map(len, needed))
         padded = [[*some, *[Needed(floor=math.inf)] * (most - len(some))] for some in needed]
-        self._floor, self._ceiling, self._enough = torch.tensor(padded, device=device).unbind(
-            -1
-        )  # [prompts, most] each
+        # [prompts, most] each
+        self._floor, self._ceiling, self._enough = torch.tensor(padded, device=device).unbind(-1)
         self._above = torch.zeros_like(self._enough)
         self.floor = self._floor.amin(dim=1)
 

@@ -1,9 +1,9 @@
 """The embedded default base: a small LLaMA with a byte-level BPE tokenizer, trained on the corpus's own training rows.
 
 It exists so that the whole pipeline runs for real where no pretrained model can be fetched. It is trained on background
-users and, only where those have too few rows, on all users; never on a validation or test row. In a
-dialogue corpus the query of a background user's row may be what a reported user said: it is context there, no loss is
-taken over it, but the tokenizer sees its words (docs/decisions/0004).
+users and, only where those have too few rows, on all users; never on a validation or test row. In a dialogue corpus the
+query of a background user's row may be what a reported user said: it is context there, no loss is taken over it, but
+the tokenizer sees its words (docs/decisions/0004).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from imprint.evaluate.gathered import gathered
 from imprint.evaluate.judges import named
 from imprint.evaluate.per_user import PerUser, costs, merge, own_memory
 from imprint.evaluate.settings import EvaluateSettings
-from imprint.evaluate.statistics import best_against_others, bootstrap_interval, summarise
+from imprint.evaluate.statistics import best_against_others, best_of, bootstrap_interval, summarise
 from imprint.personalizers.settings import CompareSettings
 from imprint.provenance import fingerprint, run_conditions, seed_for
 from imprint.tasks import TASKS
@@ -85,9 +85,11 @@ def summarise_comparison(
     stands_on: Mapping[str, str],
     seed: int,
 ) -> dict[str, Any]:
-    """`metrics.json` with more parts: `deciding`, the metric that says which method is best,
-    `budget_tokens`, `costs` by method, `by_history`, `by_task`. `measured` is what `compared` found, by method;
-    `stands_on` has the fingerprints of what the methods were made on: base and pooled model, and the search.
+    """`metrics.json` with more parts: `deciding`, the metric that says which method is best, `budget_tokens`, `costs`
+    by method, `by_history`, `by_task`.
+
+    `measured` is what `compared` found, by method; `stands_on` has the fingerprints of what the methods were made on:
+    base and pooled model, and the search.
     """
     run = gathered(Everybody(table), index, scores, responses, settings, seed)
     histories, (found, counts) = run.histories, run.values()
@@ -147,8 +149,7 @@ def pairs_of(
 
     Baselines have no loss and are not compared with each other.
     """
-    choose = max if higher_is_better else min
-    best = choose(found, key=lambda method: sum(found[method].values()) / len(found[method]))
+    best = best_of(found, higher_is_better)
     ordered = [method for method in dict.fromkeys([best, "memory", *found]) if method in found]
     return [*combinations(ordered, 2), *((method, baseline) for method in ordered for baseline in baselines)]
 

@@ -225,6 +225,12 @@ def comparing(
     return _corrected(rows)
 
 
+def best_of(values: Mapping[str, Mapping[str, float]], higher_is_better: bool) -> str:
+    """The method with the best mean over users; of equal ones the first."""
+    choose = max if higher_is_better else min
+    return choose(values, key=lambda method: math.fsum(values[method].values()) / len(values[method]))
+
+
 def best_against_others(
     measured: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, seed: int, resamples: int, part: str
 ) -> list[dict[str, Any]]:
@@ -232,8 +238,7 @@ def best_against_others(
     values = {method: metrics[metric] for method, metrics in measured.items() if metrics.get(metric)}
     if not values:
         return []
-    choose = max if METRICS[metric].higher_is_better else min
-    best = choose(values, key=lambda method: math.fsum(values[method].values()) / len(values[method]))
+    best = best_of(values, METRICS[metric].higher_is_better is True)
     alone = {method: {metric: users} for method, users in values.items()}
     return comparing([(best, other) for other in values if other != best], alone, seed, resamples, part)
 

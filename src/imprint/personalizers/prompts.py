@@ -67,9 +67,8 @@ class Prompts:
     def _quoting(self, question: Question, shown: Sequence[Interaction]) -> tuple[str, bool]:
         """The query with these interactions in it, and whether anything was left out."""
         tokenizer, task = self._encoder.tokenizer, TASKS[question.task]
-        query = end(
-            tokenizer, question.query, self._encoder.max_query_tokens
-        )  # as `Encoder.prompt` cuts it for all others
+        # as `Encoder.prompt` cuts it for all others
+        query = end(tokenizer, question.query, self._encoder.max_query_tokens)
         between = length_of(tokenizer, ", and ")
         room = self._budget - (length_of(tokenizer, task.with_quotes(query, [""])) - length_of(tokenizer, query))
         rows = nearest(reversed(shown), lambda row: length_of(tokenizer, quote(row)) + between, room)
