@@ -71,7 +71,8 @@ def with_trainer(setting: Setting, config: MemoryConfig, user: User, rows: Seque
 
 def with_loop(setting: Setting, config: MemoryConfig, user: User, bf16: bool) -> Run:
     """Imprint's own one-user trainer: plain PEFT in a short loop, vocabulary projected at response positions only."""
-    context = torch.autocast(setting.device, torch.bfloat16) if bf16 else nullcontext()
+    # autocast's cache would keep the memory's first weights, cast, for every step of the training
+    context = torch.autocast(setting.device, torch.bfloat16, cache_enabled=False) if bf16 else nullcontext()
     with context:
         seconds, trained = timed(
             lambda: train_memory(setting.base, user.user_id, user.examples, config, SEED, setting.batch_rows),

@@ -10,7 +10,7 @@ import scaling
 import searching
 import training
 from machine import Rates
-from opponents import in_bf16, with_trainer
+from opponents import in_bf16, with_loop, with_trainer
 from sections import Given
 from setting import SEED, Options, Setting, User, make_setting
 from toys import WORDS, invented_rows
@@ -97,6 +97,15 @@ def test_training_is_the_same_work_in_bf16_and_the_loop_then_runs_in_nothing_els
     assert found.numbers["loop"] == training.LOOP_BF16
     assert training.LOOP_FP32 not in found.numbers["train_seconds_per_user"]
     assert "the base is in bf16" in {what: why for what, _, why in found.lines}["the loop it is held against"]
+
+
+def test_the_loop_learns_in_bf16_what_it_learns_in_fp32(wide, narrow):
+    """Under a cast that is kept from step to step the loss would stay where it began."""
+    user, config = wide.setting.users[0], _config(learning_rate=2e-2, epochs=8)
+    whole, half = (with_loop(one.setting, config, user, bf16=one is narrow).final_loss for one in (wide, narrow))
+    assert half == pytest.approx(whole, rel=0.01)
+    start = with_loop(wide.setting, _config(learning_rate=1e-9, epochs=8), user, bf16=False).final_loss
+    assert whole < 0.95 * start
 
 
 def test_the_loop_tries_bf16_only_where_its_products_are_faster(wide):
