@@ -1,8 +1,8 @@
 """Where a base model computes, and in which number format: as the settings say, or the best there is by measurement.
 
 bf16 halves the bytes of the base and, where the hardware has units for it, multiplies the rate of its products; where
-it has none, bf16 is slower than fp32. So one product of the model's own shape is timed in both. A memory's weights, its
-optimiser and every loss stay in fp32 either way.
+it has none, bf16 is slower than fp32. So one product of the model's own shape is timed in both, unless the base is so
+small that products are not what it waits for. A memory's weights, its optimiser and every loss stay in fp32 either way.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 TIMES_AS_FAST = 1.5
 """What bf16 must bring to be taken: less would not pay for three fewer digits."""
+NARROW = 256
+"""On a CPU a base with narrower sites stays in fp32: its time is not in its products (docs/decisions/0010)."""
 TOKENS, TRIES = 512, 5
 
 
@@ -41,12 +43,17 @@ def device_for(wanted: Device) -> torch.device:
 
 
 def dtype_for(wanted: Dtype, sites: tuple[Site, ...], device: torch.device) -> torch.dtype:
-    """The number format for a base with these sites on this device; `auto` is measured once a process."""
+    """The number format for a base with these sites on this device; `auto` is measured once a process.
+
+    A narrow base on a CPU is in fp32 without a measurement.
+    """
     import torch
 
     if wanted != "auto":
         return torch.float32 if wanted == "float32" else torch.bfloat16
     largest = max(sites, key=lambda site: site.in_features * site.out_features)
+    if device.type == "cpu" and min(largest.in_features, largest.out_features) < NARROW:
+        return torch.float32
     return faster_dtype(bfloat16_speed(str(device), largest.in_features, largest.out_features))
 
 

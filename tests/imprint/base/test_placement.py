@@ -34,6 +34,24 @@ def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on():
     assert [faster_dtype(speed) for speed in speeds] == [torch.float32] * 3 + [torch.bfloat16] * 2
 
 
+@pytest.fixture
+def no_base_is_narrow(monkeypatch):
+    """The toys are measured like wide bases."""
+    monkeypatch.setattr(placement, "NARROW", 1)
+
+
+def test_a_narrow_base_on_a_cpu_is_in_fp32_however_fast_bfloat16_is(llama, monkeypatch):
+    """On a card it is measured all the same; a site is as narrow as its narrower side."""
+    monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: 4.0)
+    width = min(llama.sites[0].in_features, llama.sites[0].out_features)
+
+    for bound, taken in ((width + 1, torch.float32), (width, torch.bfloat16)):
+        monkeypatch.setattr(placement, "NARROW", bound)
+        assert dtype_for("auto", llama.sites, CPU) == taken
+        assert dtype_for("auto", llama.sites, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.usefixtures("no_base_is_narrow")
 def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch, caplog):
     """On the device asked for, once a process; and says in the log what it found and took."""
     bfloat16_speed.cache_clear()
@@ -60,6 +78,7 @@ def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
     assert dtype_for("bfloat16", llama.sites, CPU) == torch.bfloat16
 
 
+@pytest.mark.usefixtures("no_base_is_narrow")
 def test_the_measurement_itself_runs_here(llama):
     bfloat16_speed.cache_clear()
     assert bfloat16_speed("cpu", 32, 48) > 0
