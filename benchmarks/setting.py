@@ -33,8 +33,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "base"
 SEED = 7
 ROW_TOKENS, VOCABULARY = 64, 32_000  # of the randomly initialised models
 
-EMBEDDED = {"embedded": ("small", 300_000), "tiny": ("tiny", 100_000)}
-"""Model choice to shape and training tokens of an embedded base."""
+EMBEDDED = {"embedded": ("auto", 300_000), "small": ("small", 300_000), "tiny": ("tiny", 100_000)}
+"""Model choice to shape and training tokens of an embedded base. `auto`: the shape that the default run takes."""
 TRIAL, TRIAL_INTERACTIONS, TRIAL_BACKGROUND = ("tiny", "llama-toy"), 24, 40
 """Models for trying the benchmark out; their users' histories are this short, and so few are background users."""
 
