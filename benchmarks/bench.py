@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 SECTIONS = {"train": "training", "search": "searching", "generate": "generation", "scale": "scaling"}
 """Section to its module, whose `measure(Given) -> Measured` does the work."""
-MODELS = ("embedded", "small", "llama-1b", "llama-7b", "tiny", "llama-toy")  # the last two: for trying the benchmark out
+MODELS = ("embedded", "small", "llama-1b", "llama-7b", "tiny", "llama-toy")
+"""The last two are for trying the benchmark out."""
 STEP_TOKENS = (512, 4096)  # rows of the model's own products: one user's step, and a step of several
 
 

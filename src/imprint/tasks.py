@@ -37,6 +37,11 @@ class Task:
     about: str = "{text}"
     known_by: str = "{query} {response}"
 
+    @property
+    def searched_by(self) -> str:
+        """What an earlier interaction is found by: a label's own words are not what a text is about (LaMP's code)."""
+        return "{query} {response}" if self.kind in ("text", "item") else "{query}"
+
     def query(self, **fields: str) -> str:
         """The query as a user is asked: `wording` with its fields filled in."""
         return self.wording.format(**fields)

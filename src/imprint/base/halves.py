@@ -5,7 +5,8 @@
 
 Hugging Face runs a layer whole, for every token. In halves, what lies below the lowest memory is kept up to the
 feed-forward that carries it, and the last feed-forward sees only the tokens that a response is read from. Query, key
-and value are one product, and rotary embeddings are applied where the rows are gathered.
+and value are one product, and rotary embeddings are applied where the rows are gathered. On a CPU short rows attend in
+blocks (`attention`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows
 from imprint.base.fused import kernels_hold
-from imprint.base.packing import Packed, attention_in_rows
+from imprint.base.packing import SHORT, Packed, attention_in_rows
 
 FAMILIES = ("llama", "mistral", "qwen2")
 """Families whose layers are exactly the two lines above (qwen3 and olmo2 have further norms)."""
@@ -33,7 +35,7 @@ def in_halves(model: nn.Module) -> bool:
     return all(layer.self_attn.head_dim == turned for layer in backbone.layers)
 
 
-def run_half(half: int, layers: Any, x: Tensor, rows: Packed, turn: tuple[Tensor, Tensor]) -> Tensor:
+def run_half(half: int, layers: Any, x: Tensor, rows: Packed, turn: Turn) -> Tensor:
     """That half of the model on `x`, [slots, tokens, hidden]; `turn` is cosine and sine, [width, head size]."""
     layer = layers[half // 2]
     if half % 2:
@@ -41,13 +43,13 @@ def run_half(half: int, layers: Any, x: Tensor, rows: Packed, turn: tuple[Tensor
         return fed
     attention = layer.self_attn
     qkv = _qkv(attention, layer.input_layernorm(x)).flatten(0, 1)
-    heads = attention.config.num_attention_heads
-    q, k, v = _ToRows.apply(  # type: ignore[no-untyped-call]
-        qkv, rows, turn, heads, attention.config.num_key_value_heads
-    )
-    answer = _FromRows.apply(  # type: ignore[no-untyped-call]
-        attention_in_rows(q, k, v, rows, attention.scaling), rows
-    )
+    heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
+    if kernels_hold(qkv) and rows.width <= SHORT:
+        answer = BlockedAttention.apply(qkv, rows, turn, heads, keys, attention.scaling)  # type: ignore[no-untyped-call]
+    else:
+        q, k, v = _ToRows.apply(qkv, rows, turn, heads, keys)  # type: ignore[no-untyped-call]
+        together = attention_in_rows(q, k, v, rows, attention.scaling)
+        answer = _FromRows.apply(together, rows)  # type: ignore[no-untyped-call]
     attended: Tensor = x + attention.o_proj(answer.view(*x.shape[:-1], -1))
     return attended
 
@@ -68,9 +70,7 @@ class _ToRows(Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv: Tensor, rows: Packed, turn: tuple[Tensor, Tensor], heads: int, keys: int
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, qkv: Tensor, rows: Packed, turn: Turn, heads: int, keys: int) -> tuple[Tensor, ...]:
         size = turn[0].shape[-1]
         tokens = qkv.view(len(qkv), -1, size)
         into = qkv.new_empty(heads + 2 * keys, len(rows.lengths), rows.width, size)
@@ -111,15 +111,10 @@ class _FromRows(Function):
         return into.view(heads, places, size), None
 
 
-Turn = tuple[Tensor, Tensor] | None
-
-
-def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn) -> None:
+def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn | None) -> None:
     """Write `tokens` [tokens, heads, size] to `into` [heads, rows, width, size], zeros after a row's end."""
     if kernels_hold(tokens):
-        from imprint.base import kernels
-
-        kernels.to_rows(tokens.numpy(), rows.starts, rows.lengths, *_arrays(turn), into.numpy())
+        into_rows(tokens, rows.starts, rows.lengths, turn, into)
         return
     there, _ = rows.gathers()
     wide = tokens.index_select(0, there.to).index_fill_(0, there.blank, 0)
@@ -127,13 +122,11 @@ def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn) -> None:
     into.copy_(wide if turn is None else _turned(wide, *turn))
 
 
-def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn) -> None:
+def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn | None) -> None:
     """The way back of `_gather`, turned back; zeros at tokens of no row."""
     _, back = rows.gathers()
     if kernels_hold(rows_of):
-        from imprint.base import kernels
-
-        kernels.from_rows(rows_of.numpy(), rows.starts, rows.lengths, *_arrays(turn), tokens.numpy())
+        from_rows(rows_of, rows.starts, rows.lengths, turn, tokens)
     else:
         if turn is not None:
             cos, sin = turn
@@ -147,8 +140,3 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of `x` [..., width, size]; with the halves of `sin` exchanged and negated, its way back."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
-
-
-def _arrays(turn: Turn) -> tuple[Any, Any]:
-    cos, sin = turn if turn is not None else (torch.empty(0, 0), torch.empty(0, 0))
-    return cos.numpy(), sin.numpy()

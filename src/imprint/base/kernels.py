@@ -114,6 +114,57 @@ def _dot(a: Any, b: Any, parts: Any) -> Any:
 
 
 @_kernel
+def causal_shares(scores: Any, scale: float) -> None:
+    """In place: `scores` [rows, width, width] become softmax(scale * scores) over a place and those before it."""
+    count, width, _ = scores.shape
+    factor, parts = f4(scale), np.zeros(16, np.float32)
+    for one in range(count):
+        for t in range(width):
+            row = scores[one, t, : t + 1]
+            largest = row[0]
+            for i in range(t + 1):
+                largest = max(largest, row[i])
+            for i in range(t + 1):
+                row[i] = _exp((row[i] - largest) * factor)
+            share = f4(1) / _sum(row, parts)
+            for i in range(t + 1):
+                row[i] *= share
+            scores[one, t, t + 1 :] = 0
+
+
+@_kernel
+def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
+    """In place: `grads` [rows, width, width], of what `causal_shares` answered, become those of its scores."""
+    count, width, _ = grads.shape
+    factor, parts = f4(scale), np.zeros(16, np.float32)
+    for one in range(count):
+        for t in range(width):
+            share, row = shares[one, t, : t + 1], grads[one, t, : t + 1]
+            along = _dot(share, row, parts)
+            for i in range(t + 1):
+                row[i] = share[i] * (row[i] - along) * factor
+            grads[one, t, t + 1 :] = 0
+
+
+@_kernel
+def _sum(a: Any, parts: Any) -> Any:
+    """As `_dot`, of the numbers themselves."""
+    size = len(a)
+    blocks = size // 16
+    for lane in range(16):
+        parts[lane] = 0
+    for block in range(blocks):
+        for lane in range(16):
+            parts[lane] += a[16 * block + lane]
+    total = f4(0)
+    for lane in range(16):
+        total += parts[lane]
+    for i in range(16 * blocks, size):
+        total += a[i]
+    return total
+
+
+@_kernel
 def to_rows(tokens: Any, starts: Any, lengths: Any, cos: Any, sin: Any, rows: Any) -> None:
     """`tokens` [tokens, heads, size] into `rows` [heads, rows, width, size], turned.
 

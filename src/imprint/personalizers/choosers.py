@@ -13,9 +13,7 @@ from imprint.personalizers.encoders import TextEncoder, text_encoder
 from imprint.personalizers.protocol import Question
 from imprint.personalizers.settings import RetrievalSettings
 from imprint.personalizers.texts import about
-
-SEARCHED = "{query} {response}"
-"""What an interaction is searched by: what it was about, and what the user made of it."""
+from imprint.tasks import TASKS
 
 
 class Chooser(Protocol):
@@ -99,7 +97,7 @@ class ByMeaning:
         self._vectors.pop(user_id, None)
 
     def _read(self, row: Interaction) -> str:
-        return self._encoder.filled(SEARCHED, about(row), row.response)
+        return self._encoder.filled(TASKS[row.task].searched_by, about(row), row.response)
 
 
 def retriever(base: BaseModelInUse, settings: RetrievalSettings) -> Chooser:
@@ -122,8 +120,8 @@ def asks_as_ever(question: Question, earlier: Sequence[Interaction]) -> bool:
 
 
 def searched(row: Interaction) -> str:
-    """What an interaction is searched by."""
-    return SEARCHED.format(query=about(row), response=row.response)
+    """What an interaction is searched by: what it was about and, where that is text, what the user made of it."""
+    return TASKS[row.task].searched_by.format(query=about(row), response=row.response)
 
 
 def words_of(text: str) -> list[str]:

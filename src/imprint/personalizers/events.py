@@ -31,7 +31,11 @@ class EventVocabulary:
 
     @classmethod
     def of(cls, rows: Iterable[Interaction], features: Sequence[EventFeature], size: int) -> EventVocabulary:
-        """The `size` most frequent values of each feature. `SettingsError` for a feature that no interaction has."""
+        """The `size` most frequent values of each feature, but for those that one event alone has.
+
+        Those stand for all that will be new: the vector of the unknown is trained on them. `SettingsError` for a
+        feature that no interaction has.
+        """
         counts = [Counter[str]() for _ in features]
         seen: set[str] = set()
         for row in rows:
@@ -71,4 +75,5 @@ def values_of(row: Interaction, feature: EventFeature) -> list[str]:
 
 
 def _most_frequent(count: Counter[str], size: int) -> list[str]:
-    return [value for value, _ in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:size]]
+    again = [(value, times) for value, times in count.items() if times > 1]
+    return [value for value, _ in sorted(again, key=lambda item: (-item[1], item[0]))[:size]]

@@ -166,6 +166,7 @@ class UserLLMConditioner:
         order = seed_for(self._seed, "user_llm", "next event")
         training = settings.pretrain if budget is None else within(settings.pretrain, max(1, budget // 2))
         fitted = fit(encoder, encoder.parameters(), stretches, training, order, on_step, loss_of=self._next_event)
+        encoder.heads.requires_grad_(False)  # nothing asks for the next event any more
         if settings.strategy == "projection":
             encoder.requires_grad_(False)
         return {"values": values, "pretraining": {"events": fitted.tokens, "loss": fitted.final_loss}}, fitted.tokens

@@ -8,13 +8,13 @@ from toys import base_of, invented_rows, score_alone
 
 from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
-from imprint.personalizers.choosers import ByWords, Latest
+from imprint.personalizers.choosers import ByWords, Latest, retriever
 from imprint.personalizers.conditioned import lesson_of
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.persona_plug import PlugConditioner
 from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.prompts import room_for_history
-from imprint.personalizers.settings import EncoderSettings, PlugSettings, UserLLMSettings
+from imprint.personalizers.settings import EncoderSettings, PlugSettings, RetrievalSettings, UserLLMSettings
 from imprint.personalizers.shared import taught, teach
 from imprint.personalizers.soft import SOFT, embedding_width, soft_tokens
 from imprint.personalizers.unpersonalised import Unpersonalised
@@ -135,11 +135,18 @@ def test_with_nothing_to_say_a_method_is_the_base(base, tmp_path):
             assert score_alone(base.model, [lesson.example]) == [alone]
 
 
-@pytest.mark.parametrize("chooser", [Latest(), ByWords(2)], ids=["recent_history", "retrieval"])
+CHOOSERS = {
+    "recent_history": lambda base: Latest(),
+    "retrieval": lambda base: ByWords(2),
+    "dense retrieval": lambda base: retriever(base, RetrievalSettings(by="dense", items=2)),
+}
+
+
+@pytest.mark.parametrize("chooser", CHOOSERS)
 @other_families
 def test_history_in_the_prompt_breaches_nothing(loud, chooser):
     def make():
-        return Prompted("prompted", Unpersonalised("pooled", loud, 4), chooser, 30)
+        return Prompted("prompted", Unpersonalised("pooled", loud, 4), CHOOSERS[chooser](loud), 30)
 
     assert not methods.sees_the_future(make)
     assert not methods.sees_its_response(make)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import methods
 import pytest
 import torch
+from families import KINDS
 
 from imprint.base import answers as module
 from imprint.base.answers import Answers, Needed
@@ -53,6 +54,7 @@ def user_llm(base, folder, **changes):
 MADE = {
     "pooled": lambda base, folder: Unpersonalised("pooled", base, 2),
     "recent_history": lambda base, folder: Prompted("recent_history", Unpersonalised("pooled", base, 2), Latest(), 30),
+    "retrieval": lambda base, folder: Prompted("retrieval", Unpersonalised("pooled", base, 2), ByWords(2), 30),
     "memory": remembered,
     "memory+retrieval": lambda base, folder: Prompted("both", remembered(base, folder), ByWords(2), 30),
     "persona_plug": lambda base, folder: conditioned(base, folder, PlugConditioner, PlugSettings(augment=0, fit=FIT)),
@@ -65,10 +67,23 @@ MADE = {
 @pytest.mark.parametrize("name", MADE)
 def test_answers_are_weighed_as_they_are_scored(llama, tmp_path, name, rows, monkeypatch):
     """With few rows in a pass too, where the answers to one question are parted."""
+    assert_weighed_as_scored(llama, tmp_path, name, rows, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "memory", "persona_plug", "user_llm", "user_llm, soft"])
+@pytest.mark.parametrize("base", [kind for kind in KINDS if kind != "llama"], indirect=True)
+def test_in_every_family_answers_are_weighed_as_they_are_scored(base, tmp_path, name, monkeypatch):
+    """What stands before or beside a prompt is heard at every step of an answer, T5's second stack included."""
+    if name == "user_llm" and base.model.config.is_encoder_decoder:
+        return  # cross-attention is refused there, as tests of that method show
+    assert_weighed_as_scored(base, tmp_path, name, 256, monkeypatch)
+
+
+def assert_weighed_as_scored(base, folder, name, rows, monkeypatch):
     for place in ("imprint.memory.serve", "imprint.personalizers.conditioned"):
         monkeypatch.setattr(f"{place}.ROWS_OF_ANSWERS", rows)
     monkeypatch.setattr(module, "ROWS", rows)
-    method, asked = MADE[name](llama, tmp_path), methods.asked_rows(2)
+    method, asked = MADE[name](base, folder), methods.asked_rows(2)
     method.fit(methods.histories())
 
     found = method.likelihoods([question_of(row) for row in asked], Answers(TEXTS), [Needed()] * len(asked))

@@ -1,4 +1,4 @@
-"""Persona-Plug against the paper's equations, its invariants, and its ablations."""
+"""Persona-Plug against the paper's equations, and its invariants."""
 
 import math
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import methods
 import pytest
 import torch
+from plugs import FIT, TEACHERS, plug, settings, soft_part, trained
 from pydantic import ValidationError
 from toys import invented_rows, score_alone
 
@@ -18,22 +19,6 @@ from imprint.personalizers.protocol import question_of
 from imprint.personalizers.settings import PlugSettings
 from imprint.personalizers.shared import taught, teach
 from imprint.personalizers.soft import SOFT, embedding_norm, soft_tokens
-
-FIT = FitSettings(learning_rate=5e-3, epochs=2, batch_rows=8)
-TEACHERS = {user: invented_rows(user, 8) for user in ("tom", "una")}
-
-
-def settings(**changes):
-    return PlugSettings(fit=FIT, augment=1, **changes)
-
-
-def plug(base, workspace, **changes):
-    return PlugConditioner(base, settings(**changes), 1, workspace)
-
-
-def trained(base, workspace, **changes):
-    record = teach(plug(base, workspace, **changes), "persona_plug", TEACHERS, settings(**changes), FIT, 1, workspace)
-    return record, lambda: taught(plug(base, workspace, **changes), record)
 
 
 def test_the_papers_weights():
@@ -101,12 +86,6 @@ def test_the_soft_prompt_is_the_equations(llama, tmp_path):
     assert scale == pytest.approx(llama.model.get_input_embeddings().weight.norm(dim=1).mean().item())
 
 
-def soft_part(base, conditioner, asked, row):
-    """What the model is given in the soft places of one row of a batch under `given(asked)`."""
-    ids = torch.tensor([conditioner.prefix(one) for one in asked])
-    return base.model.get_input_embeddings()(ids)[row]
-
-
 def test_no_breach(loud, tmp_path):
     make = trained(loud, tmp_path)[1]
 
@@ -115,51 +94,6 @@ def test_no_breach(loud, tmp_path):
     assert not methods.sees_its_response(make)
     assert not methods.sees_its_company(make)
     assert methods.forgets(make)
-
-
-ABLATIONS = [
-    {"instruction": "none"},
-    {"instruction": "projected"},
-    {"weights": "mean"},
-    {"top": 4},
-    {"weights": "mean", "top": 2},
-    {"retrieved": 1},
-    {"history_text": "{response}"},
-]
-
-
-@pytest.mark.parametrize("changes", ABLATIONS, ids=str)
-def test_ablations_train_answer_and_breach_nothing(llama, tmp_path, changes):
-    record, make = trained(llama, tmp_path, **changes)
-    method, rows = make(), methods.asked_rows(1)
-    method.fit(methods.histories())
-
-    assert record.fingerprint != trained(llama, tmp_path)[0].fingerprint
-    assert all(math.isfinite(one.nats) for one in method.score(rows))
-    assert not methods.sees_the_future(make)
-    assert not methods.sees_its_company(make)
-
-
-def test_ablations_change_what_they_say(llama, tmp_path):
-    def tokens(**changes):
-        conditioner = plug(llama, tmp_path, **changes)
-        conditioner.keep(methods.histories())
-        asked = Asked("ann", "green river", 10, range(10))
-        prefix = conditioner.prefix(asked)
-        with torch.no_grad(), conditioner.given([asked]):
-            return prefix, llama.model.get_input_embeddings()(torch.tensor([prefix]))[0]
-
-    prefix, vectors = tokens()
-    assert prefix == (SOFT, SOFT)
-    assert tokens(instruction="none")[0] == (SOFT,)
-    assert torch.allclose(tokens(instruction="none")[1][0].norm(), vectors[1].norm(), rtol=0.5)
-    shown, _ = tokens(retrieved=1)
-    assert shown[-2:] == (SOFT, SOFT)
-    assert 0 < len(shown) - 2 <= 48
-    assert llama.encoder.tokenizer.eos_token_id == shown[-3]
-    mean, four = tokens(weights="mean")[1][1], tokens(top=4)[1][1]
-    assert not torch.allclose(mean, vectors[1], rtol=1e-3)
-    assert not torch.allclose(four, vectors[1], rtol=1e-3)
 
 
 def test_training_helps_where_the_history_tells_the_answer(repeating, tmp_path):

@@ -191,6 +191,19 @@ def test_bm25_puts_the_best_match_last_and_rare_words_before_common_ones():
     assert ByWords(2).choose(Question("ann", "green"), ROWS[2:3]) == ROWS[2:3]
 
 
+@pytest.mark.parametrize(("task", "found"), [("tag", "r0"), ("stars", "r0"), ("headline", "r1"), ("dialogue", "r1")])
+def test_a_label_is_no_word_of_what_an_interaction_was_about(task, found):
+    """LaMP searches the described movie and the reviewed text, and the whole of what has a text for an answer."""
+    asked = TASKS[task]
+    rows = [
+        Interaction("ann", "r0", asked.query(text="a classic river of stones"), "green", order=0, task=task),
+        Interaction("ann", "r1", asked.query(text="music"), "classic classic", order=1, task=task),
+    ]
+    question = Question("ann", asked.query(text="classic"), task=task)
+
+    assert ByWords(1).choose(question, rows)[0].record_id == found
+
+
 @pytest.mark.parametrize("kind", ["words", "meaning"])
 def test_a_query_that_every_interaction_shares_finds_the_latest(llama, kind):
     """BM25 would rank the responses by their lengths, and vectors by what no query asked for."""

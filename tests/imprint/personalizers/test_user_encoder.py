@@ -8,7 +8,7 @@ import torch
 from toys import invented_rows
 
 from imprint.base.settings import FitSettings
-from imprint.personalizers.events import EventVocabulary, values_of
+from imprint.personalizers.events import UNKNOWN, EventVocabulary, values_of
 from imprint.personalizers.settings import EventFeature, UserLLMSettings
 from imprint.personalizers.user_encoder import UserEncoder
 
@@ -91,3 +91,18 @@ def test_features_have_values_unknown_ones_and_none():
     assert events.shape == (2, 3, 2)
     assert events[0, 2].tolist() == [2, 3]  # drama is the more frequent
     assert events[1].tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_what_one_event_alone_has_teaches_the_vector_of_the_unknown():
+    """Without it a new user's new item would be read by a vector that no training has touched."""
+    once = replace(TOM[0], attributes=(("item", "once"), ("rating", "1"), ("categories", "drama")))
+    vocabulary = EventVocabulary.of([*TOM, once], EVENTS, 100)
+
+    assert "once" not in vocabulary.values[0]
+    assert vocabulary.events([once])[0, 0, 0] == UNKNOWN
+    encoder = UserEncoder(settings(features=EVENTS), vocabulary.sizes, 0)
+    encoder.next_event_loss(vocabulary.events([*TOM, once])[None, -8:], torch.ones(1, 8, dtype=torch.bool)).backward()
+    assert encoder.heads[0].weight.grad[UNKNOWN].any()
+    encoder.zero_grad()
+    encoder.next_event_loss(vocabulary.events([once, *TOM])[None, :8], torch.ones(1, 8, dtype=torch.bool)).backward()
+    assert encoder.tables[0].weight.grad[UNKNOWN].any()

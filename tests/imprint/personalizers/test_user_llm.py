@@ -103,6 +103,25 @@ def test_with_gates_at_zero_the_model_is_the_base_exactly(base, tmp_path):
             assert score_alone(base.model, [lesson.example]) == [alone]
 
 
+@pytest.mark.parametrize("strategy", ["full", "encoder", "lora", "projection"])
+def test_before_training_the_logits_are_the_bases_under_every_strategy(llama, tmp_path, strategy):
+    """Gates at zero, and B of a LoRA; an open gate is heard."""
+    conditioner = user_llm(llama, tmp_path, every=1, strategy=strategy)
+    conditioner.restore({"values": []})
+    conditioner.keep(methods.histories())
+    asked, ids = [lesson_of(conditioner, methods.asked_rows()[0]).asked], torch.tensor([[1, 7, 8, 9]])
+
+    def logits():
+        with torch.no_grad(), conditioner.given(asked):
+            return conditioner.base.model(input_ids=ids).logits
+
+    with torch.no_grad():
+        before = llama.model(input_ids=ids).logits
+    assert torch.equal(logits(), before)
+    torch.nn.init.ones_(conditioner.module.blocks[0].gate)
+    assert not torch.allclose(logits(), before, atol=1e-4)
+
+
 def test_an_open_gate_changes_the_answer_and_only_inside_the_block(base):
     block = GatedCrossAttention(16, 32, 4)
     states, real = torch.randn(1, 3, 16), torch.ones(1, 3, dtype=torch.bool)

@@ -1,0 +1,86 @@
+"""Attention in blocks of rows against plain attention of each row alone, forward and back."""
+
+import numpy as np
+import pytest
+import torch
+
+from imprint.base import attention
+from imprint.base.attention import BlockedAttention, blocks
+from imprint.base.examples import Example
+from imprint.base.packing import pack
+
+SIZE = 6
+UNEVEN = [[7, 3, 19], [12], [4, 4, 4, 9, 2]]  # 29, 12 and 23 tokens: two slots end in places of no row
+
+
+def packed(lengths):
+    return pack([[Example("u", "r", (3,) * length, 1, False) for length in slot] for slot in lengths])
+
+
+def turned(x, turn):
+    """[tokens, heads, size], the plain way."""
+    cos, sin = (one[: len(x), None] for one in turn)
+    half = SIZE // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+
+
+def alone(qkv, rows, turn, heads, keys, scale):
+    """Each row by itself, through torch's own attention."""
+    x = qkv.view(len(qkv), -1, SIZE)
+    answer = torch.zeros(len(qkv), heads, SIZE, dtype=qkv.dtype)
+    for start, length in zip(rows.starts, rows.lengths, strict=True):
+        q, k, v = x[start : start + length].split([heads, keys, keys], dim=1)
+        q, k, v = (one.transpose(0, 1) for one in (turned(q, turn), turned(k, turn), v))
+        mine = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scale, enable_gqa=keys < heads
+        )
+        answer = answer.index_add(0, torch.arange(start, start + length), mine.transpose(0, 1))
+    return answer.flatten(1)
+
+
+@pytest.mark.parametrize("keys", [4, 2, 1])
+@pytest.mark.parametrize("block", [1, 30, 10_000])
+def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
+    """Whatever the size of a block; also where several heads share a key, whose gradients then add up."""
+    monkeypatch.setattr(attention, "BLOCK", block)
+    rows, heads, scale = packed(UNEVEN), 4, 0.7
+    torch.manual_seed(0)
+    angle = torch.rand(rows.width, SIZE)
+    turn = angle.cos(), angle.sin()
+    qkv = 2 * torch.randn(rows.ids.numel(), (heads + 2 * keys) * SIZE)
+    towards = torch.randn(len(qkv), heads * SIZE)
+
+    ours = qkv.clone().requires_grad_()
+    answer = BlockedAttention.apply(ours, rows, turn, heads, keys, scale)
+    (slope,) = torch.autograd.grad(answer, ours, towards)
+
+    theirs = qkv.double().requires_grad_()
+    wanted = alone(theirs, rows, tuple(one.double() for one in turn), heads, keys, scale)
+    (wanted_slope,) = torch.autograd.grad(wanted, theirs, towards.double())
+    torch.testing.assert_close(answer.double(), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(slope.double(), wanted_slope, rtol=1e-4, atol=1e-5)
+
+
+def test_large_scores_neither_overflow_nor_lose_the_token_looked_at():
+    """One place is far likelier than the rest: its share is one, and no other is."""
+    rows = packed([[5]])
+    still = torch.ones(5, SIZE), torch.zeros(5, SIZE)
+    qkv = torch.zeros(5, 3, SIZE)
+    qkv[:, 0], qkv[2, 1], qkv[:, 2] = 300.0, 300.0, torch.arange(5.0)[:, None]
+
+    answer = BlockedAttention.apply(qkv.view(5, -1), rows, still, 1, 1, 1.0)
+
+    assert answer[:, 0].tolist() == [0.0, 0.5, 2.0, 2.0, 2.0]
+
+
+def test_every_row_is_in_one_block_beside_rows_of_its_length(monkeypatch):
+    """A block's padding is counted; a row longer than a block has one of its own."""
+    monkeypatch.setattr(attention, "BLOCK", 12)
+    rows = packed([*UNEVEN, [40]])
+    cut = blocks(rows)
+
+    assert sorted(int(start) for starts, _ in cut for start in starts) == sorted(rows.starts.tolist())
+    assert [lengths.tolist() for _, lengths in cut] == [[40], [19], [12], [9], [7], [4, 4, 4], [2, 3]]
+    lengths_at = dict(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True))
+    for starts, lengths in cut:
+        np.testing.assert_array_equal(lengths, [lengths_at[start] for start in starts.tolist()])
