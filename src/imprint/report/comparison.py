@@ -144,6 +144,7 @@ def costs_plot(metrics: Record) -> Figure:
     figure.add_scatter(
         x=[max(seconds[name], floor) for name in names],
         y=[metrics["methods"][name][key]["mean"] for name in names],
+        error_y={**_bars([metrics["methods"][name][key] for name in names]), "color": INK},
         mode="markers+text",
         text=[escape(name) for name in names],
         textposition="top center",

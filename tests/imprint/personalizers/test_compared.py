@@ -8,10 +8,15 @@ from methods import compare_settings
 from pydantic import ValidationError
 from toys import invented_rows
 
-from imprint.base.settings import FitSettings
+from imprint.base.load import prepare_base
+from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
 from imprint.data.atomic import read_manifest
+from imprint.errors import SettingsError
+from imprint.memory.settings import FleetSettings
 from imprint.personalizers import conditioned
-from imprint.personalizers.compared import teach_methods
+from imprint.personalizers.choosers import ByMeaning, ByWords, Latest
+from imprint.personalizers.compared import compared_methods, teach_methods
+from imprint.personalizers.prompted import Prompted
 from imprint.personalizers.settings import (
     CompareSettings,
 )
@@ -82,6 +87,33 @@ def test_lessons_are_a_sequence():
 def test_a_budget_lowers_a_settings_own_bound_and_never_raises_it():
     assert within(FIT, 9).max_tokens == 9
     assert within(FIT.model_copy(update={"max_tokens": 5}), 9).max_tokens == 5
+
+
+def made(settings, saved, folder):
+    """What the names in these settings become on a saved base, where a search made no memories."""
+    base = BaseSettings(path=str(saved), dtype="float32", embedded=EmbeddedSettings(fit=FIT))
+    record = prepare_base([], base, 1, folder).model_dump(mode="json")
+    return list(compared_methods(record, record, {}, {}, settings, base, FleetSettings(), 1, folder))
+
+
+@pytest.mark.parametrize(("by", "chooser"), [("bm25", ByWords), ("dense", ByMeaning)])
+def test_each_name_becomes_its_own_method(saved_llama, tmp_path, by, chooser):
+    settings = compare("base", "pooled", "recent_history", "retrieval")
+    settings = settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update={"by": by})})
+
+    base, pooled, recent, retrieval = found = made(settings, saved_llama, tmp_path)
+
+    assert [one.name for one in found] == ["base", "pooled", "recent_history", "retrieval"]
+    assert not isinstance(base, Prompted)
+    assert not isinstance(pooled, Prompted)
+    assert isinstance(recent._chooser, Latest)
+    assert isinstance(retrieval._chooser, chooser)
+
+
+@pytest.mark.parametrize("name", ["memory", "population_memory", "random_memory", "memory+retrieval"])
+def test_a_memory_that_no_search_made_is_refused_by_name(saved_llama, tmp_path, name):
+    with pytest.raises(SettingsError, match=r"compare.methods: '\w+' given, but this search made \[\] only. Next:"):
+        made(compare("base", name), saved_llama, tmp_path)
 
 
 def test_a_method_is_named_once_and_known():

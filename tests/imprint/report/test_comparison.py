@@ -6,7 +6,14 @@ import re
 import pytest
 
 from imprint.evaluate.definitions import METRICS
-from imprint.report.comparison import cost_table, render_comparison, task_tables
+from imprint.report.comparison import (
+    cost_table,
+    costs_plot,
+    history_plot,
+    means_plot,
+    render_comparison,
+    task_tables,
+)
 from imprint.report.recommendation import answers, best_method, headline, not_worse
 
 MEANS = {"base": 2.6, "pooled": 2.3, "retrieval": 2.4, "persona_plug": 2.29, "fixed_memory": 2.1, "memory": 1.7}
@@ -213,6 +220,15 @@ def test_each_task_has_its_table_and_its_best_baselines_included(compared):
     assert page.count('class="task"') == 3
     assert "Holm" in page
     assert re.search(r"<td>majority</td>", page)
+
+
+@pytest.mark.parametrize("plot", [means_plot, history_plot, costs_plot])
+def test_every_mean_that_is_drawn_has_its_interval(compared, plot):
+    metrics = compared()
+    known = [(one["loss"]["mean"], one["loss"]["high"]) for one in metrics["methods"].values()]
+    for drawn in plot(metrics).data:
+        for mean, above in zip(drawn.y, drawn.error_y.array, strict=True):
+            assert any(pytest.approx(one) == (mean, mean + above) for one in known)
 
 
 def test_the_page_is_one_file_the_same_twice_and_escapes_what_it_shows(compared):
