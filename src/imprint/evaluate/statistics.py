@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-COMPARED = ("loss", "rouge1", "rougeL", "bleu", "persona_f1", "accuracy", "mae", "recall@10", "mrr")
-"""The metrics for which methods are compared pair by pair."""
+COMPARED = (
+    *("loss", "rouge1", "rougeL", "bleu", "persona_f1", "p_cover", "fact_presence", "fact_absence", "win_rate"),
+    *("accuracy", "mae", "recall@10", "ndcg@10", "mrr", "drift"),
+)
+"""The metrics for which methods are compared pair by pair: means over users, each thing that can be said once."""
 DRAWS_AT_ONCE = 4_000_000
 """Bootstrap draws in memory at a time (32 MB of indices), so that a million users do not need 16 GB."""
 
