@@ -61,6 +61,13 @@ def overrides_of(name):
 
 
 OVERRIDES = [(name, params) for name in EXPERIMENTS for params in overrides_of(name)]
+FORMATS = [(name, found[1]) for name, params in OVERRIDES if (found := re.search(r"corpus\.format=(\w+)", params))]
+
+
+@pytest.mark.parametrize(("name", "other"), FORMATS)
+def test_another_format_that_a_header_offers_can_be_downloaded_too(name, other):
+    header = header_of((ROOT / "conf" / name / "parameters.yml").read_text())
+    assert re.search(rf"\b{other}:[\s#]*https://", header)
 
 
 def parameters_with(name, params):
