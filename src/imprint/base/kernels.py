@@ -117,7 +117,7 @@ def _dot(a: Any, b: Any, parts: Any) -> Any:
 def causal_shares(scores: Any, scale: float) -> None:
     """In place: `scores` [rows, width, width] become softmax(scale * scores) over a place and those before it."""
     count, width, _ = scores.shape
-    factor, parts = f4(scale), np.zeros(16, np.float32)
+    factor, parts, ones = f4(scale), np.zeros(16, np.float32), np.ones(width, np.float32)
     for one in range(count):
         for t in range(width):
             row = scores[one, t, : t + 1]
@@ -126,7 +126,7 @@ def causal_shares(scores: Any, scale: float) -> None:
                 largest = max(largest, row[i])
             for i in range(t + 1):
                 row[i] = _exp((row[i] - largest) * factor)
-            share = f4(1) / _sum(row, parts)
+            share = f4(1) / _dot(row, ones[: t + 1], parts)
             for i in range(t + 1):
                 row[i] *= share
             scores[one, t, t + 1 :] = 0
@@ -144,24 +144,6 @@ def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
             for i in range(t + 1):
                 row[i] = share[i] * (row[i] - along) * factor
             grads[one, t, t + 1 :] = 0
-
-
-@_kernel
-def _sum(a: Any, parts: Any) -> Any:
-    """As `_dot`, of the numbers themselves."""
-    size = len(a)
-    blocks = size // 16
-    for lane in range(16):
-        parts[lane] = 0
-    for block in range(blocks):
-        for lane in range(16):
-            parts[lane] += a[16 * block + lane]
-    total = f4(0)
-    for lane in range(16):
-        total += parts[lane]
-    for i in range(16 * blocks, size):
-        total += a[i]
-    return total
 
 
 @_kernel
