@@ -83,7 +83,7 @@ class BlockedAttention(Function):
 
 
 def blocks(rows: Packed) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """Starts and lengths of the rows of each block, short rows first; within a block the last is the longest."""
+    """Starts and lengths of the rows of each block, the longest rows first; within a block the last is the longest."""
     order = np.argsort(rows.lengths, kind="stable")
     starts, lengths = rows.starts[order], rows.lengths[order]
     found, end = [], len(order)

@@ -57,7 +57,7 @@ class BlockedFeedForward(Function):
         x, *rest = ctx.saved_tensors
         factors, kept = rest[:6], rest[6:]
         for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        for_factors = [None if factor is None else _upright(factor) for factor in factors]
+        for_factors = [None if factor is None else _zeros_for(factor) for factor in factors]
         for slot, rows in enumerate(x):
             mine = [None if factor is None else factor[slot] for factor in factors]
             slopes = [None if slope is None else slope[slot] for slope in for_factors]
@@ -101,7 +101,7 @@ def _add_slopes(x: Tensor, grad: Tensor, a: Any, b: Any, for_a: Any, for_b: Any)
     for_b.addmm_((x @ a).T, grad)
 
 
-def _upright(factor: Tensor) -> Tensor:
+def _zeros_for(factor: Tensor) -> Tensor:
     """Zeros of its shape whose longer side lies together in memory: that is how products write it fastest."""
     slots, rows, columns = factor.shape
     if rows <= columns:
