@@ -10,7 +10,6 @@ what training them adds. The latter is given in memories too: who keeps all that
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from setting import SEED, Options, Setting, User, make_setting, shards
 
 from imprint.base.examples import fingerprint_of_examples
 from imprint.memory.inject import History, StoreRecord, train_memories
+from imprint.provenance import peak_memory_mib
 
 MIB = 2**20
 STATUS = Path("/proc/self/status")
@@ -89,7 +89,7 @@ def train_once(setting: Setting) -> dict[str, Any]:
         "users": len(setting.users),
         "seconds_per_user": seconds / len(setting.users),
         **before,
-        "peak_mib": memory_peak(),
+        "peak_mib": peak_memory_mib(),
         **({"peak_card_mib": torch.cuda.max_memory_allocated() / MIB} if cuda else {}),
         "memories_mib": record.bytes / MIB,
     }
@@ -115,23 +115,12 @@ def _in_a_process(options: Options, users: int) -> dict[str, Any]:
 
 
 def memory_now() -> float:
-    """MiB of memory in use, and from here on `memory_peak` counts anew where the system lets it."""
+    """MiB of memory in use, and from here on `peak_memory_mib` counts anew where the system lets it."""
     if not STATUS.exists():
-        return memory_peak()
+        return peak_memory_mib()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
-
-
-def memory_peak() -> float:
-    """MiB of memory in use at most, by this process alone: what getrusage says on Linux includes its parent's."""
-    if STATUS.exists():
-        return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # in bytes on macOS
-
-
-def _status(name: str) -> float:
     lines = STATUS.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 if __name__ == "__main__":

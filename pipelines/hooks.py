@@ -27,9 +27,11 @@ class RunHooks:
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Write the record as `running`: a run that was killed is one whose record still says so."""
+        from imprint.base.allocator import settle_allocator
         from imprint.data.atomic import write_json
         from imprint.provenance import code_version, device, fingerprint, versions
 
+        settle_allocator()  # here, because it holds for threads that start later
         parameters = {name: catalog.load(name) for name in sorted(pipeline.inputs()) if name.startswith("param")}
         self._began, self._catalog = time.monotonic(), catalog
         self._record = {
@@ -104,8 +106,10 @@ class RunHooks:
 
     def _close(self, outcome: str, **more: Any) -> None:
         from imprint.data.atomic import write_json
+        from imprint.provenance import peak_memory_mib
 
-        self._record |= {"outcome": outcome, "seconds": round(time.monotonic() - self._began, 1), **more}
+        took = {"seconds": round(time.monotonic() - self._began, 1), "peak_memory_mib": round(peak_memory_mib())}
+        self._record |= {"outcome": outcome, **took, **more}
         if self._file is not None:
             write_json(self._file, self._record)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
@@ -21,6 +22,7 @@ PACKAGES = ("imprint", "torch", "transformers", "peft", "hyperopt", "pyarrow", "
 
 PROCESSORS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 """Where Linux and NVIDIA's driver say what the hardware is called; asked here, below everything that knows torch."""
+PROCESS = Path("/proc/self/status")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -90,6 +92,13 @@ def device() -> dict[str, Any]:
         "cores": len(may_use(0)) if may_use else os.cpu_count(),
         "accelerators": accelerator_names(),
     }
+
+
+def peak_memory_mib() -> float:
+    """MiB of memory in use at most so far, by this process alone: on Linux getrusage includes its parent's."""
+    if PROCESS.is_file():
+        return int(_values(PROCESS, "VmHWM")[0].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in bytes on macOS
 
 
 def processor_name(file: Path = PROCESSORS) -> str | None:

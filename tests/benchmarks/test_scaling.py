@@ -47,12 +47,14 @@ def test_what_grows_on_a_card_alone_is_growth():
 
 MEASURE = """
 import json
-from scaling import memory_now, memory_peak
+from scaling import memory_now
+
+from imprint.provenance import peak_memory_mib
 gone = b"x" * (300 * 2**20)
 del gone
-before, start = memory_now(), memory_peak()
+before, start = memory_now(), peak_memory_mib()
 kept = b"x" * (200 * 2**20)
-print(json.dumps([before, start, memory_peak()]))
+print(json.dumps([before, start, peak_memory_mib()]))
 """
 
 

@@ -9,7 +9,7 @@ from repository import ROOT
 
 from imprint.data.tables import table_fingerprint
 from imprint.errors import CorpusError
-from imprint.provenance import device
+from imprint.provenance import device, peak_memory_mib
 
 
 def run(data_root, *stages, **params):
@@ -37,6 +37,10 @@ def test_every_run_says_its_seed_device_and_the_data_it_made(data_root, ingested
     """Also one of a stage that draws no random number."""
     assert (ingested["outcome"], ingested["seed"], ingested["device"]) == ("completed", 7, device())
     assert ingested["data"] == {"ingested": table_fingerprint(data_root / "02_intermediate/ingested")}
+
+
+def test_a_run_says_how_much_memory_it_took(ingested):
+    assert 50 < ingested["peak_memory_mib"] <= peak_memory_mib() + 1
 
 
 def test_a_run_names_the_data_it_read(data_root, ingested):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
-from imprint.base.allocator import keep_freed_memory
+from imprint.base.allocator import settle_allocator
 from imprint.base.checkpoint import Checkpoint, Done
 from imprint.base.examples import Example, collate
 from imprint.base.loss import nats_of, nats_per_row
@@ -77,7 +77,7 @@ def fit(
 
     if not examples:
         raise NotEnoughDataError("no training rows were given to fit; next: check the user's train split.")
-    keep_freed_memory()
+    settle_allocator()
     weights = list(weights)
     model.eval()  # dropout off; gradients flow all the same
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)

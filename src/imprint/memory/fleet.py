@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imprint.base.allocator import keep_freed_memory
+from imprint.base.allocator import settle_allocator
 from imprint.base.examples import Example
 from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
@@ -58,7 +58,6 @@ class Fleet:
         early_stopping: EarlyStopping | None = None,
     ) -> None:
         """A fleet on `base`; `batch_rows` is the rows of one user's step."""
-        keep_freed_memory()
         self._base, self._trainee = (
             base,
             partial(Trainee, base=base, seed=seed, batch_rows=batch_rows, early_stopping=early_stopping),
@@ -119,6 +118,7 @@ def in_lanes(run: Callable[[Any, Event], Any], work: Sequence[Any]) -> list[Any]
 
 def lanes_of(base: BaseModelInUse) -> list[BaseModelInUse]:
     """The base once for each core of a CPU, or once: modules a lane may change, around the same weights."""
+    settle_allocator()
     model = base.model
     count = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
     shared = (*model.parameters(), *model.buffers())
