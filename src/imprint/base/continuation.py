@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache, DynamicLayer
 
 from imprint.base.encoder_decoder import start_of
 from imprint.base.families import first_position, is_encoder_decoder, reader_of
@@ -38,6 +40,35 @@ def continued(model: nn.Module, prompts: Prompts, filler: int, most: int) -> Con
     return kind(model, prompts, filler, most)
 
 
+class _Roomy(DynamicLayer):
+    """One layer's keys and values, in tensors with room for `columns` tokens: a new one is written, no old one copied.
+
+    Who takes some rows of a layer leaves tensors without room in it; they get theirs with the next token.
+    """
+
+    keys: Any
+    values: Any
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self._columns, self._rooms = columns, list[Tensor]()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        news, olds, start = (key_states, value_states), (self.keys, self.values), self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self._rooms or self.keys.data_ptr() != self._rooms[0].data_ptr():
+            self._rooms = [new.new_empty(*new.shape[:-2], self._columns, new.shape[-1]) for new in news]
+            if start:
+                for room, old in zip(self._rooms, olds, strict=True):
+                    room[..., :start, :] = old
+        for room, new in zip(self._rooms, news, strict=True):
+            room[..., start:end, :] = new
+        self.keys, self.values = (room[..., :end, :] for room in self._rooms)
+        return self.keys, self.values
+
+
 class _Cached:
     """The keys and values of what a module has read."""
 
@@ -62,6 +93,8 @@ class _Extended(_Cached):
         self._seen = (torch.arange(width + most, device=device) >= padding).long()
         self._place = (torch.arange(width, device=device) - padding).clamp_(min=0) + first_position(model)
         self._read = 0
+        if most and can_branch(model):
+            self._cache = Cache(layer_class_to_replicate=partial(_Roomy, width + most))
 
     def step(self, chosen: Tensor | None) -> Tensor:
         if chosen is not None:

@@ -1,0 +1,54 @@
+"""Texts that are continued: what is kept of what was read, and what becomes of rows that are taken half-way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families import KINDS
+from toys import base_of
+
+from imprint.base.continuation import can_branch, continued
+from imprint.base.families import is_encoder_decoder, logits_of
+
+STEPS = 6
+
+
+def prompts_of(base):
+    return [base.encoder.prompt(query)[0] for query in ("how are you", "where", "what did you do all day long")]
+
+
+def a_step(base, text, tokens):
+    hidden = text.step(tokens)
+    return hidden, logits_of(base.model, hidden).argmax(-1)
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_rows_taken_half_way_go_on_as_they_would_have(family, tokenizer):
+    """Some twice, some not, in another order, and those left behind go on as if nobody had been taken."""
+    base = base_of(family, tokenizer)
+    rows = torch.tensor([2, 0, 2])
+    with torch.no_grad():
+        text, alone = (continued(base.model, prompts_of(base), 0, STEPS) for _ in range(2))
+        tokens = known = None
+        for _ in range(STEPS // 2):
+            (_, tokens), (_, known) = a_step(base, text, tokens), a_step(base, alone, known)
+        taken, of_taken = text.of(rows), tokens[rows]
+        for _ in range(STEPS // 2):
+            of_rows, of_taken = a_step(base, taken, of_taken)
+            stayed, tokens = a_step(base, text, tokens)
+            expected, known = a_step(base, alone, known)
+            torch.testing.assert_close(stayed, expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(of_rows, expected[rows], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_what_was_read_is_not_copied_for_a_token_more(family, tokenizer):
+    base = base_of(family, tokenizer)
+    if is_encoder_decoder(base.model) or not can_branch(base.model):
+        pytest.skip("its keys and values are kept as Hugging Face keeps them")
+    with torch.no_grad():
+        text, tokens, places = continued(base.model, prompts_of(base), 0, STEPS), None, set()
+        for _ in range(STEPS + 1):
+            _, tokens = a_step(base, text, tokens)
+            places.add(tuple((layer.keys.data_ptr(), layer.values.data_ptr()) for layer in text._cache.layers))
+    assert len(places) == 1
