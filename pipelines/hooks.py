@@ -13,6 +13,9 @@ from kedro.framework.hooks import hook_impl
 
 log = logging.getLogger(__name__)
 
+PLACES = {"data_root", "run_id"}
+"""Parameters that the catalog reads, and no node."""
+
 
 class RunHooks:
     """Writes `data/08_reporting/runs/<run_id>.json` and, after an evaluation, prints the method table."""
@@ -23,6 +26,21 @@ class RunHooks:
         self._file: Path | None = None
         self._began = 0.0
         self._catalog: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Refuse a parameter that nothing reads: Kedro checks what is inside a block, and lets unknown blocks be."""
+        from kedro.framework.project import pipelines
+
+        from imprint.errors import SettingsError
+
+        read = {name for pipeline in pipelines.values() for name in pipeline.inputs() if name.startswith("params:")}
+        known = {name.removeprefix("params:").partition(".")[0] for name in read} | PLACES
+        if unknown := sorted(set(context.params) - known):
+            raise SettingsError(
+                f"parameter {unknown[0]}: there is none of this name; allowed are {', '.join(sorted(known))}. "
+                "Next: correct it in conf/ or --params."
+            )
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:

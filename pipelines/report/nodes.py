@@ -41,9 +41,11 @@ def write_report(
 ) -> str:
     """The one-file report."""
     from imprint.evaluate.per_user import side_by_side
+    from imprint.memory.config import MemoryConfig
     from imprint.report.page import render_report, telling_examples
     from imprint.search.own import count_own
 
+    population = MemoryConfig(**search_result["population"]["tpe"]["config"])
     answered = (side_by_side(responses(name).to_table().to_pylist()) for name in shard_names)
     return render_report(
         metrics,
@@ -55,7 +57,7 @@ def write_report(
         validation=validation_result,
         ingest=ingest_report,
         base=pooled_model,
-        search={**search_result, **count_own(study_groups, own_choices, shard_names)},
+        search={**search_result, **count_own(study_groups, own_choices, shard_names, population)},
     )
 
 

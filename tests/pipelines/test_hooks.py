@@ -8,7 +8,7 @@ from kedro.framework.startup import bootstrap_project
 from repository import ROOT
 
 from imprint.data.tables import table_fingerprint
-from imprint.errors import CorpusError
+from imprint.errors import CorpusError, SettingsError
 from imprint.provenance import device, peak_memory_mib
 
 
@@ -54,6 +54,13 @@ def test_other_data_have_another_name(data_root, ingested):
     other = run(data_root.parent / "other", "ingest", corpus={"fabricate": {"seed": 8}})
     assert other["data"].keys() == ingested["data"].keys()
     assert other["data"] != ingested["data"]
+
+
+@pytest.mark.parametrize("misspelt", [{"runid": "second"}, {"partitions": {"min_interactions": 20}}])
+def test_a_parameter_that_nothing_reads_is_refused_before_anything_runs(data_root, ingested, misspelt):
+    """`runid` would overwrite what `run_id` keeps apart."""
+    with pytest.raises(SettingsError, match=rf"parameter {next(iter(misspelt))}: .*allowed are base, .*run_id.*Next"):
+        run(data_root, "ingest", **misspelt)
 
 
 def test_a_run_that_fails_claims_no_data_it_never_saw(data_root, ingested, tmp_path):

@@ -29,4 +29,5 @@ def settle_allocator() -> None:
         return
     settings = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: LARGE, M_TOP_PAD: 2**26}
     for name, value in settings.items():
-        libc.mallopt(name, value)
+        if not libc.mallopt(name, value) and name == M_MMAP_THRESHOLD:
+            libc.mallopt(name, 2**25)  # the most that a glibc before 2.35 takes

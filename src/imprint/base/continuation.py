@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import partial
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicLayer
 
 from imprint.base.encoder_decoder import start_of
 from imprint.base.families import first_position, is_encoder_decoder, reader_of
+from imprint.base.halves import in_halves
+from imprint.base.token_by_token import TokenByToken
 
 Prompts = Sequence[tuple[int, ...]]
 """Token ids of each row's prompt."""
@@ -36,37 +36,9 @@ class Continuation(Protocol):
 
 def continued(model: nn.Module, prompts: Prompts, filler: int, most: int) -> Continuation:
     """These prompts, to be continued by at most so many tokens. `filler` stands where one is shorter than others."""
-    kind = _Answered if is_encoder_decoder(model) else _Extended
-    return kind(model, prompts, filler, most)
-
-
-class _Roomy(DynamicLayer):
-    """One layer's keys and values, in tensors with room for `columns` tokens: a new one is written, no old one copied.
-
-    Who takes some rows of a layer leaves tensors without room in it; they get theirs with the next token.
-    """
-
-    keys: Any
-    values: Any
-
-    def __init__(self, columns: int) -> None:
-        super().__init__()
-        self._columns, self._rooms = columns, list[Tensor]()
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        news, olds, start = (key_states, value_states), (self.keys, self.values), self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if not self._rooms or self.keys.data_ptr() != self._rooms[0].data_ptr():
-            self._rooms = [new.new_empty(*new.shape[:-2], self._columns, new.shape[-1]) for new in news]
-            if start:
-                for room, old in zip(self._rooms, olds, strict=True):
-                    room[..., :start, :] = old
-        for room, new in zip(self._rooms, news, strict=True):
-            room[..., start:end, :] = new
-        self.keys, self.values = (room[..., :end, :] for room in self._rooms)
-        return self.keys, self.values
+    if is_encoder_decoder(model):
+        return _Answered(model, prompts, filler, most)
+    return (_InHalves if in_halves(model) else _Extended)(model, prompts, filler, most)
 
 
 class _Cached:
@@ -93,21 +65,40 @@ class _Extended(_Cached):
         self._seen = (torch.arange(width + most, device=device) >= padding).long()
         self._place = (torch.arange(width, device=device) - padding).clamp_(min=0) + first_position(model)
         self._read = 0
-        if most and can_branch(model):
-            self._cache = Cache(layer_class_to_replicate=partial(_Roomy, width + most))
 
     def step(self, chosen: Tensor | None) -> Tensor:
         if chosen is not None:
             self._ids, self._place = chosen[:, None], self._place[:, -1:] + 1
         self._read += self._ids.shape[1]
-        seen = self._seen[:, : self._read]
-        return self._read_last(self._backbone, input_ids=self._ids, attention_mask=seen, position_ids=self._place)
+        return self._hidden(self._seen[:, : self._read])
 
     def of(self, rows: Tensor) -> Self:
         taken = copy(self)
         taken._seen, taken._place = self._seen[rows], self._place[rows]
-        taken._cache = _rows_of(self._cache, rows)
+        taken._cache = self._kept_of(rows)
         return taken
+
+    def _hidden(self, seen: Tensor) -> Tensor:
+        return self._read_last(self._backbone, input_ids=self._ids, attention_mask=seen, position_ids=self._place)
+
+    def _kept_of(self, rows: Tensor) -> Any:
+        return _rows_of(self._cache, rows)
+
+
+class _InHalves(_Extended):
+    """The same of a model that comes apart."""
+
+    def __init__(self, model: nn.Module, prompts: Prompts, filler: int, most: int) -> None:
+        super().__init__(model, prompts, filler, most)
+        self._cache = TokenByToken(model, self._seen.shape[1])
+
+    def _hidden(self, seen: Tensor) -> Tensor:
+        hidden: Tensor = self._cache.read(self._ids, seen, self._place)
+        return hidden
+
+    def _kept_of(self, rows: Tensor) -> TokenByToken:
+        kept: TokenByToken = self._cache.of(rows)
+        return kept
 
 
 def can_branch(model: nn.Module) -> bool:

@@ -6,11 +6,13 @@
 Hugging Face runs a layer whole, for every token. In halves, what lies below the lowest memory is kept up to the
 feed-forward that carries it, and the last feed-forward sees only the tokens that a response is read from. Query, key
 and value are one product, and rotary embeddings are applied where the rows are gathered. On a CPU short rows attend in
-blocks (`attention`).
+blocks (`attention`). Token by token (`token_by_token`) the halves are the same, and attend to what was kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,43 +23,64 @@ from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows
 from imprint.base.fused import kernels_hold
 from imprint.base.packing import SHORT, Packed, attention_in_rows
 
+Attend = Callable[[int, Any, Tensor], Tensor]
+"""Of the number of a layer, its attention, and query, key and value of tokens [tokens, (heads + 2 · key heads) · size]:
+what each token finds, [tokens, heads · size]."""
+
 FAMILIES = ("llama", "mistral", "qwen2")
 """Families whose layers are exactly the two lines above (qwen3 and olmo2 have further norms)."""
 
 
 def in_halves(model: nn.Module) -> bool:
-    """Whether its layers can be run half by half: the family's can, without a window, where a head is turned whole."""
+    """Whether its layers can be run half by half: the family's can, without a window, where a head is turned whole.
+
+    Not where somebody waits for what a whole layer is given or says: halves are run past its hooks.
+    """
     config: Any = model.config
     if config.model_type not in FAMILIES or getattr(config, "sliding_window", None):
         return False
     backbone: Any = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
-    turned = 2 * backbone.rotary_emb.inv_freq.numel()
-    return all(layer.self_attn.head_dim == turned for layer in backbone.layers)
+    if any(layer._forward_hooks or layer._forward_pre_hooks for layer in backbone.layers):
+        return False
+    whole = 2 * backbone.rotary_emb.inv_freq.numel()
+    return all(layer.self_attn.head_dim == whole for layer in backbone.layers)
 
 
-def run_half(half: int, layers: Any, x: Tensor, rows: Packed, turn: Turn) -> Tensor:
-    """That half of the model on `x`, [slots, tokens, hidden]; `turn` is cosine and sine, [width, head size]."""
+def run_half(half: int, layers: Any, x: Tensor, attend: Attend) -> Tensor:
+    """That half of the model on `x`, [slots, tokens, hidden]."""
     layer = layers[half // 2]
     if half % 2:
         fed: Tensor = x + layer.mlp(layer.post_attention_layernorm(x))
         return fed
     attention = layer.self_attn
-    qkv = _qkv(attention, layer.input_layernorm(x)).flatten(0, 1)
-    heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
-    if kernels_hold(qkv) and rows.width <= SHORT:
-        answer = BlockedAttention.apply(qkv, rows, turn, heads, keys, attention.scaling)  # type: ignore[no-untyped-call]
-    else:
-        q, k, v = _ToRows.apply(qkv, rows, turn, heads, keys)  # type: ignore[no-untyped-call]
-        together = attention_in_rows(q, k, v, rows, attention.scaling)
-        answer = _FromRows.apply(together, rows)  # type: ignore[no-untyped-call]
+    answer = attend(half // 2, attention, _qkv(attention, layer.input_layernorm(x)).flatten(0, 1))
     attended: Tensor = x + attention.o_proj(answer.view(*x.shape[:-1], -1))
     return attended
+
+
+@dataclass(frozen=True, slots=True)
+class InRows:
+    """Tokens of packed rows attend within their row; `turn` is cosine and sine, [width, head size]."""
+
+    rows: Packed
+    turn: Turn
+
+    def __call__(self, layer: int, attention: Any, qkv: Tensor) -> Tensor:
+        """What each token finds in its row."""
+        heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
+        if kernels_hold(qkv) and self.rows.width <= SHORT:
+            found: Tensor = BlockedAttention.apply(qkv, self.rows, self.turn, heads, keys, attention.scaling)  # type: ignore[no-untyped-call]
+            return found
+        q, k, v = _ToRows.apply(qkv, self.rows, self.turn, heads, keys)  # type: ignore[no-untyped-call]
+        together = attention_in_rows(q, k, v, self.rows, attention.scaling)
+        return _FromRows.apply(together, self.rows)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _qkv(attention: Any, x: Tensor) -> Tensor:
     """Query, key and value side by side, [slots, tokens, (heads + 2 · key heads) · size]."""
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-    if not all(type(linear) is nn.Linear for linear in linears):  # one carries a memory
+    joined = all(type(linear) is nn.Linear for linear in linears)  # else one carries a memory
+    if not joined or x[..., 0].numel() < x.shape[-1]:  # with few tokens joining the weights is dearer
         return torch.cat([linear(x) for linear in linears], dim=-1)
     bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
     return nn.functional.linear(x, torch.cat([linear.weight for linear in linears]), bias)
@@ -119,7 +142,7 @@ def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn | None) -> No
     there, _ = rows.gathers()
     wide = tokens.index_select(0, there.to).index_fill_(0, there.blank, 0)
     wide = wide.view(*into.shape[1:3], *wide.shape[1:]).permute(2, 0, 1, 3)
-    into.copy_(wide if turn is None else _turned(wide, *turn))
+    into.copy_(wide if turn is None else turned(wide, *turn))
 
 
 def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn | None) -> None:
@@ -131,12 +154,12 @@ def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn | None) -
         if turn is not None:
             cos, sin = turn
             half = sin.shape[-1] // 2
-            rows_of = _turned(rows_of, cos, -torch.cat((sin[:, half:], sin[:, :half]), dim=-1))
+            rows_of = turned(rows_of, cos, -torch.cat((sin[:, half:], sin[:, :half]), dim=-1))
         tokens.copy_(rows_of.flatten(1, 2).index_select(1, back.to).transpose(0, 1))
     tokens.index_fill_(0, back.blank, 0)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of `x` [..., width, size]; with the halves of `sin` exchanged and negated, its way back."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin

@@ -22,7 +22,7 @@ from imprint.base.encoder_decoder import EncoderDecoder
 from imprint.base.examples import Example
 from imprint.base.families import first_position, is_encoder_decoder
 from imprint.base.fused import TWICE, replaced
-from imprint.base.halves import in_halves, run_half
+from imprint.base.halves import InRows, in_halves, run_half
 from imprint.base.packing import Packed, pack, packed_attention
 from imprint.base.sites import family_of
 
@@ -106,7 +106,7 @@ class Trunk:
         last = 2 * len(self._layers) - 1
         x = self._halves(rows, start, last, inputs, recompute)
         x = x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
-        normed: Tensor = self._backbone.norm(run_half(last, self._layers, x, rows, self._turn(x, rows)))
+        normed: Tensor = self._backbone.norm(run_half(last, self._layers, x, self._in_rows(x, rows)))
         return normed.flatten(0, 1).index_select(0, rows.answer)
 
     def inputs_of(self, rows: Packed, start: int) -> Tensor:
@@ -136,11 +136,11 @@ class Trunk:
         if inputs is None:
             start = 0
         x: Tensor = self._backbone.embed_tokens(rows.ids) if inputs is None else inputs
-        turn = self._turn(x, rows)
+        attend = self._in_rows(x, rows)
 
         def run(x: Tensor, first: int, end: int) -> Tensor:
             for half in range(first, end):
-                x = run_half(half, self._layers, x, rows, turn)
+                x = run_half(half, self._layers, x, attend)
             return x
 
         while start < stop:  # a layer at a time, which is what is computed twice
@@ -149,10 +149,9 @@ class Trunk:
             start = end
         return x
 
-    def _turn(self, like: Tensor, rows: Packed) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of every position in a row, [width, head size]."""
+    def _in_rows(self, like: Tensor, rows: Packed) -> InRows:
         cos, sin = self._backbone.rotary_emb(like, torch.arange(rows.width, device=like.device)[None])
-        return cos[0], sin[0]
+        return InRows(rows, (cos[0], sin[0]))
 
     def _run(self, rows: Packed) -> Tensor:
         with packed_attention(self._model, rows), _unwarned(self._backbone):

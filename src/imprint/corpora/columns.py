@@ -11,6 +11,7 @@ others to keep. Provenance, licence, row counts: the owner's. Known defects met 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from abc import abstractmethod
 from collections import Counter
@@ -20,9 +21,11 @@ from itertools import islice
 from typing import Any
 
 from imprint.corpora.reading import READ, RawRow, Reader, decoded_lines, need_file
-from imprint.corpora.records import cell_problem, csv_records
+from imprint.corpora.records import cell_problem, csv_records, listed
 from imprint.errors import CorpusError
 from imprint.tasks import TASKS
+
+log = logging.getLogger(__name__)
 
 CHECKED_LINES = 200  # JSON lines may leave out keys, so a key counts as present if one of the first lines has it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,9 +48,16 @@ class ColumnReader(Reader):
         for key, column in self._needed_columns():
             if column not in found:
                 raise CorpusError(
-                    f"{self.path} has no column {column!r}, which {key} names; found are {', '.join(sorted(found))}. "
+                    f"{self.path} has no column {column!r}, which {key} names; found are {listed(found)}. "
                     f"Next: set {key} to the right column."
                 )
+        if (time := self.settings.columns.time) is not None and time not in found:
+            log.warning(
+                "%s has no column %r: what is earlier and what is later is told by the order of its rows. Next: set "
+                "corpus.columns.time to the column that holds the time, or to null where there is none.",
+                self.path,
+                time,
+            )
 
     @abstractmethod
     def found_columns(self) -> set[str]:

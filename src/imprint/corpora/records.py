@@ -10,7 +10,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from imprint.errors import CorpusError
 LARGEST_CELL = 64 * 1024 * 1024  # characters; an unclosed quote must not swallow a whole file into memory
 CHUNK = 1 << 20  # bytes of a JSON list in memory at a time, or twice its largest element
 _WHITE = " \t\n\r"
+_COLUMN = re.compile(r"[^\W\d]\w{0,40}")
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
@@ -100,6 +102,14 @@ def csv_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, list
             yield reader.line_num, cells, None
 
 
+def listed(columns: Iterable[str]) -> str:
+    """Names of columns for an error message; what may be a first row of data instead is not repeated."""
+    names = sorted(columns)
+    if all(_COLUMN.fullmatch(name) for name in names):
+        return ", ".join(names)
+    return f"{len(names)}, not all of which can be names and none of which is repeated here (has the file a header?)"
+
+
 def cell_problem(header: Sequence[str], cells: Sequence[str], encoding: str = "utf-8") -> str | None:
     """What keeps `cells` from being a record under `header`, or None."""
     if len(cells) != len(header):
@@ -119,7 +129,7 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     missing = [name for name in needed if name not in header]
     if missing:
         raise CorpusError(
-            f"{path} has no column {missing[0]!r}; found are {', '.join(header)}. "
+            f"{path} has no column {missing[0]!r}; found are {listed(header)}. "
             "Next: check corpus.format, or fetch the file again."
         )
     for line, cells, broken in records:

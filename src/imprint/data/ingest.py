@@ -62,8 +62,8 @@ def ingest(
     `watch(batches, title, rows)` is put around every long pass and yields the same batches; `rows` is their number
     where it is known by then.
 
-    The report: corpus, rows_read, rows_written, unreadable, without_user, users, masked_mentions, kinds (what the
-    reader counted). Raises `RowsLostError` if a row went missing on the way.
+    The report: corpus, rows_read, rows_written, unreadable, without_user, without_time, users, masked_mentions, kinds
+    (what the reader counted). Raises `RowsLostError` if a row went missing on the way.
     """
     report: dict[str, Any] = {
         "corpus": corpus.name,
@@ -71,6 +71,7 @@ def ingest(
         "rows_written": 0,
         "unreadable": 0,
         "without_user": 0,
+        "without_time": 0,
         "users": 0,
         "masked_mentions": 0,
         "kinds": {},
@@ -142,6 +143,7 @@ def _spill(
             report["rows_read"] += batch.num_rows
             report["unreadable"] += batch.num_rows - batch.column("problem").null_count
             report["without_user"] += batch.column("user_id").null_count
+            report["without_time"] += batch.column("time").null_count
             by_bucket: dict[int, list[int]] = {}
             for row, user_id in enumerate(batch.column("user_id").to_pylist()):
                 by_bucket.setdefault(_bucket_of(user_id, len(files)), []).append(row)

@@ -7,6 +7,9 @@ than 20 uses elsewhere, and more than 4 times as many as (uses in address positi
 comma ("well, ...") is left alone too; before `:`, `;`, `>` or after `@` it is masked. Names shorter than 3
 characters, and names without a letter, are masked in address position only.
 
+A name with dots, `@`, `+` or an apostrophe in it (an address, "O'Brien") is masked where it stands just so; one with
+`@` is never an ordinary word.
+
 Names of several words are masked as phrases, with a title before them or without; so is one long word of such a name
 directly after a title ("Dr. Body"). The price of the rule: a user named like a rare word costs that word, and an
 ordinary word used as a name in the middle of a text stays.
@@ -32,6 +35,11 @@ SHORTEST = 3
 ORDINARY_USES, ORDINARY_RATIO = 20, 4
 
 _TOKEN = re.compile(r"[\w\-\[\]\\^{}|`]+")
+_JOINS = ".@+'’"
+"""What may stand between the tokens of one name."""
+_MOST_JOINED = 8
+_GAPS = " .-'’"
+"""What may stand between the words of a name of several words."""
 _WORD = re.compile(r"\w+")
 _EDGES = "-[]{}|\\^`"
 
@@ -60,6 +68,10 @@ def in_clear(name: str) -> str:
     return name
 
 
+def _plain(name: str) -> str:
+    return name.lower().replace("’", "'")
+
+
 class Masker:
     """Masks mentions of `names`. Feed it texts with `learn` first, so that it knows which names are ordinary words.
 
@@ -77,8 +89,8 @@ class Masker:
             words = _WORD.findall(name.lower())
             if len(name.split()) > 1 and len(words) > 1:
                 self._add_phrase(words[1:] if words[0] in TITLES and len(words) > 2 else words)
-            elif name.strip():
-                self._uses.setdefault(name.strip().lower(), [0, 0])
+            elif bare := _plain(name.strip().strip(_JOINS)):
+                self._uses.setdefault(bare, [0, 0])
 
     @classmethod
     def knowing(cls, known: KnownNames, hashed: Hash) -> Masker:
@@ -118,7 +130,7 @@ class Masker:
         known = self._hash(name.lower())
         addressed, elsewhere = self._uses.get(known, (0, 0))
         shown = elsewhere > ORDINARY_USES and elsewhere > ORDINARY_RATIO * (addressed + 1)
-        return shown or known in self._ordinary
+        return "@" not in name and (shown or known in self._ordinary)
 
     def mask(self, text: str) -> str:
         """`text` with every mention replaced by `@user`; `masked` counts them."""
@@ -131,16 +143,30 @@ class Masker:
 
     def _hits(self, text: str) -> Iterator[tuple[str, Span, bool, bool]]:
         """`(name, span, in address position, at the start before a comma)` for each token that is a name."""
-        first = True
+        first, done = True, 0
         for match in _TOKEN.finditer(text):
-            found = self._name_in(match[0], match.start())
+            if match.start() < done:  # within a name that was found
+                continue
+            found = self._joined_at(text, match) or self._name_in(match[0], match.start())
             if found is not None:
                 name, (start, end) = found
+                done = end
                 after_at = start > 0 and text[start - 1] == "@"
                 opens = first and not text[:start].strip(" \t\n@<*")
                 follows = text[end:].lstrip(_EDGES)[:1] if opens else ""
                 yield name, (start - after_at, end), after_at or follows in {":", ";", ">"}, follows == ","
             first = False
+
+    def _joined_at(self, text: str, token: re.Match[str]) -> tuple[str, Span] | None:
+        """The longest name of several tokens, without space between them, that begins with this one."""
+        start, end, best = token.start(), token.end(), None
+        for _ in range(_MOST_JOINED - 1):
+            if end == len(text) or text[end] not in _JOINS or not (following := _TOKEN.match(text, end + 1)):
+                break
+            end = following.end()
+            if self._is_name(low := _plain(text[start:end])):
+                best = low, (start, end)
+        return best
 
     def _name_in(self, token: str, start: int) -> tuple[str, Span] | None:
         """The name a token stands for, with its place in the text."""
@@ -179,7 +205,7 @@ class Masker:
     def _phrase_length(
         self, words: list[tuple[str, int, int]], known: list[str], at: int, text: str, titled: bool
     ) -> int:
-        """Words of the longest name that starts at word `at`; words may be apart by spaces and dots only.
+        """Words of the longest name that starts at word `at`; words may be apart by `_GAPS` only.
 
         `known` holds what each word is known by.
         """
@@ -189,7 +215,7 @@ class Masker:
         for phrase in self._phrases.get(known[at], ()):
             run = words[at : at + len(phrase)]
             gaps = (text[left[2] : right[1]] for left, right in pairwise(run))
-            if tuple(known[at : at + len(phrase)]) == phrase and not any(gap.strip(" .") for gap in gaps):
+            if tuple(known[at : at + len(phrase)]) == phrase and not any(gap.strip(_GAPS) for gap in gaps):
                 best = max(best, len(phrase))
         return best or int(titled and known[at] in self._parts)
 

@@ -152,7 +152,7 @@ def train_memories(
             "seconds": {one.user_id: about_part(_part(parts, one.user_id))["seconds"] for one in histories},
         }
         manifest = write_store(directory, packs, facts)
-        remove(parts)
+    remove(workspace / f"memories-{name}.parts")  # also what a run left that was killed while it removed them
     on_user(len(histories), len(histories))
     kept = {key: manifest[key] for key in StoreRecord.model_fields if key in manifest}
     return StoreRecord(path=address(directory), fingerprint=name, **kept)

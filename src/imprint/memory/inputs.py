@@ -19,6 +19,7 @@ class HalfInputs:
         """Inputs of `trunk`'s halves, in at most `budget` bytes."""
         self._trunk = trunk
         self._budget = self._left = budget
+        self._bytes_per_token = 0  # not known before the first rows
         self._kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def forget(self) -> None:
@@ -43,12 +44,14 @@ class HalfInputs:
 
     def _learn(self, missing: list[Example], device: torch.device, half: int) -> bool:
         """Compute and keep the inputs of these rows; False, and nothing kept, where there is no room."""
-        packed = pack([[row] for row in missing], device)
-        found = self._trunk.inputs_of(packed, half)
-        size = int(packed.lengths.sum()) * found.shape[-1] * found.element_size()
-        if size > self._left:
+        tokens = sum(len(row.input_ids) for row in missing)
+        if tokens * self._bytes_per_token > self._left:
             return False
-        self._left -= size
+        found = self._trunk.inputs_of(pack([[row] for row in missing], device), half)
+        self._bytes_per_token = found.shape[-1] * found.element_size()
+        if tokens * self._bytes_per_token > self._left:  # which the first rows alone can find out only now
+            return False
+        self._left -= tokens * self._bytes_per_token
         for row, inputs in zip(missing, found, strict=True):
             self._kept[half, row.input_ids] = inputs[: len(row.input_ids)].clone()
         return True

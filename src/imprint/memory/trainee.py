@@ -139,7 +139,9 @@ class Trainee:
         self._fitted.append((self.step, self.cost - sum(tokens for _, tokens, _ in self._fitted), tail))
         self._losses.clear()
         self.number += 1
-        if not self.finished:
+        if self.finished:
+            self._keep_the_memory()
+        else:
             self._plan_episode()
 
     def trained(self, seconds_per_token: float) -> Trained:
@@ -178,3 +180,7 @@ class Trainee:
             if marks:
                 marks[site.name][0][0, :, columns] = 1
                 marks[site.name][1][0, columns] = 1
+
+    def _keep_the_memory(self) -> None:
+        """And nothing else, and not where those who go on need the room."""
+        self.state, self.trainable, self._watch, self._plan = self.state[:1].cpu().clone(), None, None, []

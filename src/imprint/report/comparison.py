@@ -12,7 +12,16 @@ from imprint.evaluate.definitions import DECIDING
 from imprint.report.labels import CHOSEN_BY_KIND, format_value, label
 from imprint.report.page import embedded, flattened, page_css, shown
 from imprint.report.plots import COLOURS, INK, figure_of
-from imprint.report.recommendation import answers, best_method, cost_per_user, headline, unit_of, with_loss
+from imprint.report.recommendation import (
+    all_the_same,
+    answers,
+    best_method,
+    cost_per_user,
+    headline,
+    means_of,
+    unit_of,
+    with_loss,
+)
 from imprint.report.tables import MethodRow, comparison_table, method_table, metric_keys
 
 if TYPE_CHECKING:
@@ -90,16 +99,19 @@ def _milliseconds(seconds: float) -> str:
 
 def means_plot(metrics: Record) -> Figure:
     """Mean of each method in the deciding metric, with its interval."""
-    best, key = best_method(metrics), metrics["deciding"]
-    names = with_loss(metrics)
-    figure = figure_of(f"{best} has the best {label(key)} of {len(names)} methods", "", _axis(metrics))
+    key, means = metrics["deciding"], means_of(metrics)
+    names, same = list(means), all_the_same(means)
+    best = [name for name in names if means[name] == means[best_method(metrics)] and not same]
+    have = "has" if len(best) == 1 else "have"
+    finding = f"{' and '.join(best)} {have} the best {label(key)} of {len(names)} methods with a model"
+    figure = figure_of(f"No method differs in {label(key)}" if same else finding, "", _axis(metrics))
     found = [metrics["methods"][name][key] for name in names]
     figure.add_scatter(
         x=[escape(name) for name in names],
         y=[one["mean"] for one in found],
         error_y={**_bars(found), "color": INK},
         mode="markers",
-        marker={"size": 10, "color": [COLOURS["memory"] if name == best else COLOURS["base"] for name in names]},
+        marker={"size": 10, "color": [COLOURS["memory"] if name in best else COLOURS["base"] for name in names]},
     )
     return figure
 

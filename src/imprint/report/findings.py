@@ -86,9 +86,9 @@ def headline(metrics: Mapping[str, Any], scores: Sequence[Score]) -> Headline:
     found = memory_verdict(metrics, opponent, "loss")
     change = f"loss {means[opponent]:.3f} → {means['memory']:.3f} nats per response token{_who_gains(scores, opponent)}"
     if found == "better":
-        return Headline(f"Users' own memories answer better than the {opponent} model: {change}", "good")
+        return Headline(f"Users' own memories predict their words better than the {opponent} model: {change}", "good")
     if found == "worse":
-        return Headline(f"Users' own memories answer worse than the {opponent} model: {change}", "bad")
+        return Headline(f"Users' own memories predict their words worse than the {opponent} model: {change}", "bad")
     reason = "no paired comparison was made" if found is None else "the difference may be chance"
     return Headline(f"Users' own memories against the {opponent} model are undecided: {change}; {reason}", "open")
 

@@ -18,12 +18,22 @@ def with_loss(metrics: Record) -> list[str]:
 
 def best_method(metrics: Record) -> str:
     """The method with the best mean of the deciding metric; of equal ones the first in the page's order."""
-    return _best({name: metrics["methods"][name][metrics["deciding"]]["mean"] for name in with_loss(metrics)}, metrics)
+    return _best(means_of(metrics), metrics)
 
 
 def _best(means: Mapping[str, float], metrics: Record, key: str | None = None) -> str:
     choose = max if higher_is_better(metrics, key or metrics["deciding"]) else min
     return choose(means, key=lambda name: means[name])
+
+
+def all_the_same(means: Mapping[str, float]) -> bool:
+    """Whether several methods have one and the same mean, so that none of them is best."""
+    return len(means) > 1 and len(set(means.values())) == 1
+
+
+def means_of(metrics: Record) -> dict[str, float]:
+    """The mean of each method with a model in the deciding metric."""
+    return {name: metrics["methods"][name][metrics["deciding"]]["mean"] for name in with_loss(metrics)}
 
 
 def not_worse(metrics: Record, best: str) -> list[str]:
@@ -49,6 +59,8 @@ def _against(rows: Sequence[Record], metrics: Record, key: str, method: str, oth
 
 def _best_of_part(part: Record, metrics: Record, key: str, means: Mapping[str, float]) -> str:
     """Which method is best for some users or rows, and which others the comparison does not tell from it there."""
+    if all_the_same(means):
+        return f"no method differs in {label(key)}, all have {format_value(key, next(iter(means.values())))}."
     best = _best(means, metrics, key)
     others = (name for name in means if name != best)
     equal = [name for name in others if _against(part["comparisons"], metrics, key, best, name) != "better"]
@@ -62,14 +74,22 @@ def _best_of_part(part: Record, metrics: Record, key: str, means: Mapping[str, f
 
 def headline(metrics: Record) -> str:
     """Which method to use, in one sentence."""
-    best, key = best_method(metrics), metrics["deciding"]
-    equal = not_worse(metrics, best)
-    value = _with_unit(metrics, metrics["methods"][best][key]["mean"])
+    best, key, means = best_method(metrics), metrics["deciding"], means_of(metrics)
+    name, value = label(key), _with_unit(metrics, means[best])
+    if all_the_same(means):
+        return f"No method differs in {name}: all have {value}"
+    if len(means) == 1:
+        return f"Only {best} was measured: its {name} is {value}"
+    equal, unbeaten = not_worse(metrics, best), _unbeaten_baselines(metrics, best)
     most = "highest" if higher_is_better(metrics, key) else "lowest"
-    if not equal:
-        beyond = "higher" if higher_is_better(metrics, key) else "lower"
-        return f"Use {best}: its {label(key)} of {value} is {beyond} than that of every other method"
-    return f"{best} has the {most} {label(key)}, {value}, but {_and(equal)} may be as good"
+    if equal:
+        return f"{best} has the {most} {name}, {value}, but {_and(equal)} may be as good"
+    if unbeaten:
+        return (
+            f"{best} has the {most} {name} of all models, {value}, but is not better than {_and(unbeaten)} without one"
+        )
+    beyond = "higher" if higher_is_better(metrics, key) else "lower"
+    return f"Use {best}: its {name} of {value} is {beyond} than that of every other method"
 
 
 def answers(metrics: Record) -> list[str]:
@@ -83,7 +103,11 @@ def answers(metrics: Record) -> list[str]:
         said.append(
             f"Of the methods that may be as good, {cheapest} is the cheapest: {_costs_in_words(metrics, cheapest)}."
         )
-    said += _unbeaten_baselines(metrics, best)
+    said += [
+        f"{name}, which uses no model, has {label(key)} {format_value(key, metrics['methods'][name][key]['mean'])}; "
+        f"{best} is not better."
+        for name in _unbeaten_baselines(metrics, best)
+    ]
     cut = {name: cost["cut_users"] for name, cost in metrics["costs"].items() if cost["cut_users"]}
     said += [
         f"The budget of {metrics['budget_tokens']:,} tokens let {name} go over the rows of {users} users less often "
@@ -102,16 +126,10 @@ def answers(metrics: Record) -> list[str]:
 
 
 def _unbeaten_baselines(metrics: Record, best: str) -> list[str]:
-    """A sentence for each baseline that the best method is not better than."""
-    key = metrics["deciding"]
-    return [
-        f"{name}, which uses no model, has {label(key)} {format_value(key, metrics['methods'][name][key]['mean'])}; "
-        f"{best} is not better."
-        for name in ordered_methods(metrics)
-        if name not in with_loss(metrics)
-        and key in metrics["methods"][name]
-        and against(metrics, best, name) != "better"
-    ]
+    """The baselines that the best method is not better than."""
+    baselines = (name for name in ordered_methods(metrics) if name not in with_loss(metrics))
+    measured = (name for name in baselines if metrics["deciding"] in metrics["methods"][name])
+    return [name for name in measured if against(metrics, best, name) != "better"]
 
 
 def _best_at(metrics: Record, task: Record) -> str | None:

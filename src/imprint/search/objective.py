@@ -19,6 +19,7 @@ from imprint.base.loss import mean_loss
 from imprint.errors import ImprintError, TrialFailedError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
+from imprint.provenance import fingerprint
 from imprint.search.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Pilot:
 
     @property
     def fingerprint(self) -> str:
-        """Names the text of all rows, not their ids: an edited row is another pilot."""
-        return fingerprint_of_examples((*self.train, *self.validation))
+        """Names the text of all rows, not their ids, and which are for what: an edited row is another pilot."""
+        return fingerprint(fingerprint_of_examples(self.train), fingerprint_of_examples(self.validation))
 
 
 class Objective:
@@ -60,7 +61,7 @@ class Objective:
         seed: int,
         keep: Callable[[Pilot, Trained], None] = lambda pilot, trained: None,
     ) -> None:
-        """On one base, with the trainer that `memory` names; `keep` is handed every memory that a good trial made."""
+        """On one base, with the trainer that `memory` names; `keep` is handed a round's memories, unless it failed."""
         from imprint.memory.serve import Server
         from imprint.memory.training import Training
 
@@ -93,13 +94,16 @@ class Objective:
         """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
         started = time.perf_counter()
         self._fresh.clear()
+        failed = ""
         try:
             losses = self.losses(asked)
         except FAILURES as error:
-            if len(asked) == 1:
-                failed = f"{type(error).__name__}: {error}"
-                return [{"status": "failed", "error": failed, "seconds": time.perf_counter() - started}]
-            return [outcome for one in asked for outcome in self.outcomes([one])]
+            failed = f"{type(error).__name__}: {error}"
+        if failed and len(asked) == 1:
+            return [{"status": "failed", "error": failed, "seconds": time.perf_counter() - started}]
+        if failed:  # tried again only here, where the error no longer holds what the round had in memory
+            half = len(asked) // 2
+            return self.outcomes(asked[:half]) + self.outcomes(asked[half:])
         for made in self._fresh:  # what fails here is the disk's or the bucket's failure, and no trial's
             self._keep(*made)
         seconds = (time.perf_counter() - started) / len(asked)

@@ -103,9 +103,13 @@ def own_configs(groups: pads.Dataset, choices: ByShard[pads.Dataset], shard: str
     )
 
 
-def count_own(groups: pads.Dataset, choices: ByShard[pads.Dataset], shards: Sequence[str]) -> dict[str, int]:
-    """`studies` beyond the population's, and `own_users`, whose study found a config."""
+def count_own(
+    groups: pads.Dataset, choices: ByShard[pads.Dataset], shards: Sequence[str], population: MemoryConfig
+) -> dict[str, int]:
+    """`studies` beyond the population's, `own_users`, whose study chose a config, and `stayed`: it chose that one."""
+    chosen = [config for name in shards for config in own_configs(groups, choices, name).configs.values()]
     return {
         "studies": sum(len(members_of(groups, name)) for name in shards),
-        "own_users": sum(len(own_configs(groups, choices, name).configs) for name in shards),
+        "own_users": len(chosen),
+        "stayed": sum(config == population for config in chosen),
     }

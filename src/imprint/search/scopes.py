@@ -204,6 +204,7 @@ class _Search:
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
         # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
         elsewhere = {"trials", "random_trials", "own_trials", "scope", "cohorts", "warm_start", "min_gain"}
+        elsewhere |= {"max_train_rows", "max_validation_rows"}  # they are in the pilots' rows
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"}, exclude_none=True)
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]

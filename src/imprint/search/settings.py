@@ -46,7 +46,10 @@ class SpaceSettings(BaseModel):
     @classmethod
     def _known_episodes(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
         if not all(1 <= count <= MAX_EPISODES for count in counts):
-            raise SettingsError(f"search.space.n_memories: {counts} given; allowed are 1 to {MAX_EPISODES}.")
+            raise SettingsError(
+                f"search.space.n_memories: {counts} given; allowed are 1 to {MAX_EPISODES}. "
+                "Next: remove what is not among them."
+            )
         return counts
 
     @model_validator(mode="after")

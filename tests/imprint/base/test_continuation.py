@@ -7,8 +7,9 @@ import torch
 from families import KINDS
 from toys import base_of
 
-from imprint.base.continuation import can_branch, continued
-from imprint.base.families import is_encoder_decoder, logits_of
+from imprint.base.continuation import continued
+from imprint.base.families import logits_of
+from imprint.base.halves import in_halves
 
 STEPS = 6
 
@@ -44,11 +45,24 @@ def test_rows_taken_half_way_go_on_as_they_would_have(family, tokenizer):
 @pytest.mark.parametrize("family", KINDS)
 def test_what_was_read_is_not_copied_for_a_token_more(family, tokenizer):
     base = base_of(family, tokenizer)
-    if is_encoder_decoder(base.model) or not can_branch(base.model):
+    if not in_halves(base.model):
         pytest.skip("its keys and values are kept as Hugging Face keeps them")
     with torch.no_grad():
         text, tokens, places = continued(base.model, prompts_of(base), 0, STEPS), None, set()
         for _ in range(STEPS + 1):
             _, tokens = a_step(base, text, tokens)
-            places.add(tuple((layer.keys.data_ptr(), layer.values.data_ptr()) for layer in text._cache.layers))
+            places.add(tuple(part.data_ptr() for kept in text._cache._rooms.values() for part in kept))
     assert len(places) == 1
+
+
+def test_what_waits_behind_a_layer_is_heard(tokenizer):
+    """As User-LLM's cross-attention blocks are: a model run in halves would pass them by."""
+    base = base_of("llama", tokenizer)
+    prompts = prompts_of(base)
+    layer = base.model.get_submodule(base.model.base_model_prefix).layers[0]
+    with torch.no_grad():
+        alone = continued(base.model, prompts, 0, STEPS).step(None)
+        handle = layer.register_forward_hook(lambda module, args, output: output + 1)
+        beside = continued(base.model, prompts, 0, STEPS).step(None)
+        handle.remove()
+    assert not torch.allclose(alone, beside, atol=1e-2)

@@ -125,10 +125,11 @@ def test_unreadable_rows_and_rows_without_user_come_out_for_the_quarantine(tmp_p
     """Rows in = rows out, and the report says how many of each."""
     corpus = jsonl(tmp_path, row(), b"{broken", row(user=None), "café".encode("latin-1"), row("kite"))
     _, rows, report = ingested(corpus, workspace)
-    assert {name: report[name] for name in ("rows_read", "unreadable", "without_user", "users")} == {
+    assert {name: report[name] for name in ("rows_read", "unreadable", "without_user", "without_time", "users")} == {
         "rows_read": 5,
         "unreadable": 2,
         "without_user": 3,
+        "without_time": 5,
         "users": 2,
     }
     nobody = [one for one in rows if one["user_id"] is None]

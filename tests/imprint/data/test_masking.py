@@ -11,6 +11,7 @@ from imprint.data.masking import KnownNames, Masker
 from imprint.data.pseudonyms import name_hash
 
 NAMES = ["wren", "bob2", "|quad-", "kite^^", "night_owl", "linux", "al", "42", "Dr. Ada Finch", "T. J. Crow"]
+NAMES += ["robin.day@example.org", "jay.b", "O'Linnet", "Anne-Lee O'Dove", "+kestrel"]
 HASHED = partial(name_hash, b"key of the tests", "chat")
 
 
@@ -43,6 +44,14 @@ def stored(masker):
         ("a finch sings", "a finch sings"),
         ("T.J. Crow and t j crow", "@user and @user"),
         ("ada, finch", "ada, finch"),
+        ("mail robin.day@example.org.", "mail @user."),
+        ("Robin.Day@example.org's", "@user's"),
+        ("robin.day@example.com", "robin.day@example.com"),
+        ("jay.b: no, @jay.b", "@user: no, @user"),
+        ("jay.bird and jay b", "jay.bird and jay b"),
+        ("o'linnet and O’Linnet", "@user and @user"),
+        ("Anne-Lee O'Dove, anne lee o’dove", "@user, @user"),
+        ("ask kestrel", "ask @user"),
         ("", ""),
         ("wren", "@user"),
     ],
@@ -53,13 +62,21 @@ def test_mentions_become_at_user(text, masked):
     assert Masker.knowing(stored(Masker(NAMES)), HASHED).mask(text) == masked
 
 
+def test_an_address_is_never_an_ordinary_word():
+    """However often it is written, and never to begin with."""
+    masker = Masker(NAMES)
+    for _ in range(100):
+        masker.learn("mail robin.day@example.org or jay.b")
+    assert masker.mask("mail robin.day@example.org or jay.b") == "mail @user or jay.b"
+
+
 def test_no_name_is_stored_in_clear_nor_in_an_order_that_tells():
     """Whoever holds the file and not the key learns how many names there are."""
     known = stored(Masker(NAMES))
     text = known.model_dump_json().lower()
     assert [name for name in ("wren", "bob2", "quad", "owl", "linux", "finch", "crow") if name in text] == []
     assert known == stored(Masker(reversed(NAMES)))
-    assert (len(known.names), len(known.phrases), len(known.parts)) == (8, 2, 3)
+    assert (len(known.names), len(known.phrases), len(known.parts)) == (12, 3, 6)
 
 
 def test_another_key_knows_nobody():

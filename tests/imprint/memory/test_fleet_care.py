@@ -9,6 +9,7 @@ from fleets import MIXED, assert_same_memory, config, fleet, job, threads
 from imprint.base.families import reader_of
 from imprint.errors import MemoryConfigError
 from imprint.memory.stack import stacked
+from imprint.memory.trainee import Trainee
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 
@@ -108,6 +109,19 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(mixed, bad, messag
 
     assert not forwards
     assert not done
+
+
+def test_of_who_is_done_only_the_memory_is_left(mixed, monkeypatch):
+    """Others may train for hours: moments, masks and rows of a finished one would fill a card meanwhile."""
+    left, trained = [], Trainee.trained
+
+    def noted(self, seconds_per_token):
+        left.append((len(self.state), self.trainable, self._watch, self._plan))
+        return trained(self, seconds_per_token)
+
+    monkeypatch.setattr(Trainee, "trained", noted)
+    fleet(mixed.base).train(mixed.jobs)
+    assert left == [(1, None, None, [])] * len(mixed.jobs)
 
 
 def test_no_jobs_are_no_memories(mixed):

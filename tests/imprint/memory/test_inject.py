@@ -81,6 +81,7 @@ def test_a_kill_loses_the_crew_in_flight_and_nobody_else(llama, tmp_path, monkey
 
 def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeypatch):
     first = train(llama, histories(llama), CONFIG, 1, tmp_path)
+    (left := Path(f"{first.path}.parts")).mkdir()  # people's memories, by a run that was killed while it removed them
     monkeypatch.setattr(training, "train_memory", lambda *_: pytest.fail("trained twice"))
 
     seen = []
@@ -91,6 +92,7 @@ def test_an_unchanged_population_is_never_trained_twice(llama, tmp_path, monkeyp
     )
 
     assert again == first
+    assert not left.exists()
     assert seen == [(5, 5)], "who draws a bar over several shards sees this one as done"
 
 

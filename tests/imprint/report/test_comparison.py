@@ -136,7 +136,7 @@ def test_where_ratings_decide_the_page_speaks_of_ratings(compared):
     assert re.fullmatch(said, headline(metrics))
     assert "has the best MAE" in " ".join(answers(metrics))
     page = render_comparison(metrics)
-    assert "memory has the best MAE of 6 methods" in page
+    assert "memory has the best MAE of 6 methods with a model" in page
     assert "MAE, points of the rating" in page
     metrics["comparisons"] += [{**row, "metric": "loss"} for row in metrics["comparisons"]]
     opened, _, folded = render_comparison(metrics).partition('id="pairs"')[2].partition("<details>")
@@ -167,6 +167,30 @@ def test_a_baseline_that_the_best_method_does_not_beat_is_named(compared):
     assert said in answers(metrics)
     metrics["comparisons"][-1] |= {"difference": -1.3, "low": -1.4, "high": -1.2}
     assert said not in answers(metrics)
+
+
+def test_a_method_that_a_baseline_beats_is_not_recommended(compared):
+    metrics = compared(deciding="mae")
+    metrics["methods"]["own_majority"] = {"mae": interval(0.4)}
+    said = r"memory has the lowest MAE of all models, 1\.\d+ points of the rating, but is not better than own_majority"
+    assert re.match(said, headline(metrics))
+
+
+def test_where_all_are_the_same_none_is_best(compared):
+    """As where no method has any item among the first ten."""
+    metrics = compared(deciding="recall@10")
+    nothing = interval(0.0)
+    for measured in metrics["methods"].values():
+        measured["recall@10"] = nothing
+    for group in metrics["by_history"]:
+        group["methods"] = dict.fromkeys(metrics["methods"], nothing)
+    metrics["by_task"] += [task("next_item", "item", {name: {"recall@10": nothing} for name in metrics["methods"]})]
+
+    assert headline(metrics) == "No method differs in Recall@10: all have 0.000"
+    assert means_plot(metrics).layout.title.text.startswith("No method differs in Recall@10")
+    said = " ".join(answers(metrics))
+    assert "training interactions: no method differs in Recall@10, all have 0.000." in said
+    assert "Task next_item: no method differs in Recall@10, all have 0.000." in said
 
 
 def test_what_a_model_reads_beside_its_prompt_stands_in_a_column_of_its_own(compared):

@@ -18,7 +18,7 @@ def test_the_headline_praises_a_memory_that_wins(evaluation: Make) -> None:
     found = headline(made["metrics"], made["scores"])
     means = {name: scores["loss"]["mean"] for name, scores in made["metrics"]["methods"].items()}
     assert found.tone == "good"
-    assert "answer better than the pooled model" in found.text
+    assert "predict their words better than the pooled model" in found.text
     assert f"loss {means['pooled']:.3f} → {means['memory']:.3f}" in found.text
     assert found.text.endswith("a gain for 12 of 12 users")
 
@@ -28,7 +28,7 @@ def test_the_headline_says_when_memory_loses(evaluation: Make) -> None:
     made = evaluation({"base": 2.6, "pooled": 1.9, "memory": 2.3})
     found = headline(made["metrics"], made["scores"])
     assert found.tone == "bad"
-    assert "answer worse than the pooled model" in found.text
+    assert "predict their words worse than the pooled model" in found.text
     assert found.text.endswith("a gain for 0 of 12 users")
 
 

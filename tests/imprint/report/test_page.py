@@ -40,7 +40,7 @@ def full(
 def test_the_whole_page_has_every_part(full: dict[str, Any]) -> None:
     """Headline, four figures, the table, the counts that add up, examples, definitions and conditions."""
     page = own_part(render_report(**full))
-    assert "<h1>Users&#39; own memories answer better than the pooled model" in page
+    assert "<h1>Users&#39; own memories predict their words better than the pooled model" in page
     for figure in ("gains", "specificity", "convergence", "pareto"):
         assert f'id="figure-{figure}"' in page
     assert "5,000 rows in = 4,988 rows out + 12 quarantined" in page
@@ -262,8 +262,9 @@ def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_n
 
 
 def test_the_page_counts_the_further_studies_and_what_they_found(full: dict[str, Any], trial: Make) -> None:
-    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, "studies": 3, "own_users": 1}
+    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, "studies": 3, "own_users": 2, "stayed": 1}
     page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
     assert (
-        "In scope user, 3 further studies began at the population's best points and found a config for 1 user," in page
+        "In scope user, 3 further studies began at the population's best points and chose a config for 2 users by "
+        "their own validation rows: for 1 of them the population's" in page
     )

@@ -1,6 +1,9 @@
 """The objective where training may stop early: what a trial is worth, and what the search is then called."""
 
+import weakref
+
 import pytest
+import torch
 from pydantic import ValidationError
 from toys import invented_rows, score_alone
 
@@ -50,7 +53,7 @@ def test_the_option_is_in_the_name_of_a_search_and_without_it_the_name_is_what_i
     """Off, it is made of what it was made of before there was the option: kept trials stay good."""
     off, on = (search_population(llama, pilots, SETTINGS, one, 1, tmp_path)[0].fingerprint for one in (OFF, ON))
 
-    names = {"startup_trials", "max_train_rows", "max_validation_rows", "space"}
+    names = {"startup_trials", "space"}
     same = SETTINGS.model_dump(mode="json", include=names)
     how = {"trainer": "fleet", "batch_rows": 16, "fixed_config": FIXED.model_dump(mode="json")}
     rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
@@ -89,6 +92,32 @@ def test_a_base_of_fewer_layers_than_groups_takes_a_rank_a_layer_and_what_it_can
     four_rows = [Pilot("u3", pilots[0].train[:1], pilots[0].validation)]
     with pytest.raises(TrialFailedError, match=r"has no objective value: .*Next: try another"):
         try_config(llama, four_rows, FIXED.model_copy(update={"n_memories": 3}), OFF, 1)
+
+
+def test_a_round_that_fails_is_tried_in_halves_and_nothing_of_it_is_kept_meanwhile(llama, pilots, monkeypatch):
+    """What filled a card's memory must be gone before anything is tried again."""
+    losses, held, sizes = Objective.losses, [], []
+
+    def crowded(self, asked):
+        sizes.append(len(asked))
+        assert [one for one in held if one() is not None] == []
+        if len(asked) > 1:
+            state = torch.zeros(1)
+            held.append(weakref.ref(state))
+            raise MemoryError("out of memory")
+        return losses(self, asked)
+
+    monkeypatch.setattr(Objective, "losses", crowded)
+    configs = [FIXED.model_copy(update={"alpha_ratio": float(ratio)}) for ratio in (1, 2, 4)]
+    outcomes = Objective(llama, OFF, 1).outcomes([(pilots, config) for config in configs])
+
+    assert sizes == [3, 1, 2, 1, 1]
+    assert [outcome["status"] for outcome in outcomes] == ["ok"] * 3
+
+
+def test_the_end_of_training_and_the_beginning_of_validation_are_in_a_pilots_name(pilots):
+    rows = [*pilots[0].train, *pilots[0].validation]
+    assert Pilot("u1", rows[:12], rows[12:]).fingerprint != Pilot("u1", rows[:10], rows[10:]).fingerprint
 
 
 def test_the_groups_of_a_trial_are_in_their_order_and_none_is_left_out():
