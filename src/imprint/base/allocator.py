@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
@@ -19,7 +20,7 @@ def settle_allocator() -> None:
 
     By default, too, new threads get heaps of their own, and what is freed in one heap is of no use to a thread of
     another. Lanes are threads that come and go, so a long run on two cores filled sixteen heaps in turn: 4.3 GB, of
-    which 0.6 were in use. One heap for all is no slower on two cores (docs/log.md).
+    which 0.6 were in use. As many heaps as cores are enough; a single one makes threads wait (docs/log.md).
 
     It holds for the process, and for threads that start later: call it early.
     """
@@ -27,7 +28,8 @@ def settle_allocator() -> None:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return
-    settings = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: LARGE, M_TOP_PAD: 2**26}
+    cores = len(os.sched_getaffinity(0))  # where there is a glibc there is this
+    settings = {M_ARENA_MAX: cores, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: LARGE, M_TOP_PAD: 2**26}
     for name, value in settings.items():
         if not libc.mallopt(name, value) and name == M_MMAP_THRESHOLD:
             libc.mallopt(name, 2**25)  # the most that a glibc before 2.35 takes
