@@ -266,5 +266,5 @@ def test_the_page_counts_the_further_studies_and_what_they_found(full: dict[str,
     page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
     assert (
         "In scope user, 3 further studies began at the population's best points and chose a config for 2 users by "
-        "their own validation rows: for 1 of them the population's" in page
+        "their own validation rows; for 1 of them it is the population's" in page
     )
