@@ -127,9 +127,9 @@ def train_memories(
     sources = [*searches, *(record.fingerprint for record in others)] if made_by else []
     name = _name(base, histories, configs, seed, memory, chosen_by, sources)
     directory = workspace / f"memories-{name}"
-    manifest = read_manifest(directory)
+    manifest, parts = read_manifest(directory), workspace / f"memories-{name}.parts"
     if manifest is None:
-        parts = fetch(workspace / f"memories-{name}.parts")
+        parts = fetch(parts)
         tried = [TriedMemories(workspace, search) for search in searches]
         taken = _elsewhere(tried, others, made_by, histories, configs)
         for user_id, made in taken.items():
@@ -152,7 +152,7 @@ def train_memories(
             "seconds": {one.user_id: about_part(_part(parts, one.user_id))["seconds"] for one in histories},
         }
         manifest = write_store(directory, packs, facts)
-    remove(workspace / f"memories-{name}.parts")  # also what a run left that was killed while it removed them
+    remove(parts)  # also what a run left that was killed while it removed them
     on_user(len(histories), len(histories))
     kept = {key: manifest[key] for key in StoreRecord.model_fields if key in manifest}
     return StoreRecord(path=address(directory), fingerprint=name, **kept)
