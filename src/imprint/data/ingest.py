@@ -134,6 +134,7 @@ def _spill(
     report: dict[str, Any],
 ) -> None:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     schema = _spill_schema()
     with ExitStack() as stack:
@@ -141,9 +142,10 @@ def _spill(
         for raw in batches:
             batch = _pseudonymised(raw, corpus, key, masker, report["rows_read"])
             report["rows_read"] += batch.num_rows
-            report["unreadable"] += batch.num_rows - batch.column("problem").null_count
+            readable = pc.is_null(batch.column("problem"))
+            report["unreadable"] += batch.num_rows - readable.true_count
             report["without_user"] += batch.column("user_id").null_count
-            report["without_time"] += batch.column("time").null_count
+            report["without_time"] += pc.and_(readable, pc.is_null(batch.column("time"))).true_count
             by_bucket: dict[int, list[int]] = {}
             for row, user_id in enumerate(batch.column("user_id").to_pylist()):
                 by_bucket.setdefault(_bucket_of(user_id, len(files)), []).append(row)

@@ -129,7 +129,7 @@ def test_unreadable_rows_and_rows_without_user_come_out_for_the_quarantine(tmp_p
         "rows_read": 5,
         "unreadable": 2,
         "without_user": 3,
-        "without_time": 5,
+        "without_time": 3,
         "users": 2,
     }
     nobody = [one for one in rows if one["user_id"] is None]

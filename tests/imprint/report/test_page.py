@@ -261,6 +261,21 @@ def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_n
     assert "Random search found a better one, its trial 5" in shown([tpe, luckier])
 
 
+@pytest.mark.parametrize(
+    ("untimed", "order", "later"),
+    [
+        (0, "splits follow time within a user", "which come later and"),
+        (9, "time, and rows without one (9) come last, in the order of the file, within", "which come later and"),
+        (4997, "the order of the file, for no row has a time, within", "which come later in the file and"),
+    ],
+)
+def test_the_page_says_by_what_order_earlier_and_later_are_told(full: dict[str, Any], untimed, order, later) -> None:
+    """Of 5,000 rows three could not be read, and have no time for that reason alone."""
+    page = " ".join(render_report(**{**full, "ingest": {**full["ingest"], "without_time": untimed}}).split())
+    assert order in page
+    assert later in page
+
+
 def test_the_page_counts_the_further_studies_and_what_they_found(full: dict[str, Any], trial: Make) -> None:
     search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, "studies": 3, "own_users": 2, "stayed": 1}
     page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
