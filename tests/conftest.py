@@ -9,9 +9,11 @@ os.environ.update(KEDRO_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", GX_ANALYTICS_EN
 # models this small gain nothing from a second thread, and lose much to it beside another busy process
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 import uuid
 from pathlib import Path
 
+import absl.logging
 import fsspec
 import pytest
 from buckets import another_pod, serving
@@ -19,6 +21,10 @@ from toys import TEXTS, base_of, in_use, tiny_model
 
 from imprint.base.embedded import save_model, train_tokenizer
 from imprint.base.load import BaseModelInUse
+
+# rouge_score brings absl, whose log handler keeps the sys.stderr it finds and closes it when logging is configured
+# anew while sys.stderr is another: in a test run, pytest's own file for all that follows
+absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command that a pod runs, on the toy project."""
 
 import json
+import logging.config
 import os
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import absl.logging
 import pytest
 from repository import ROOT
 from toy_kedro import run_in
@@ -257,6 +259,12 @@ def test_a_list_with_an_item_twice_is_refused(tmp_path):
         write_list(["a", "b", "a"], "names", tmp_path / "items")
     write_list([], "names", tmp_path / "items")
     assert (tmp_path / "items").read_text() == "[]"
+
+
+def test_logging_configured_anew_closes_no_stream_that_later_tests_print_to(capsys):
+    stream = absl.logging.get_absl_handler().python_handler.stream
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    assert not stream.closed
 
 
 def test_a_step_needs_no_kfp(project):
