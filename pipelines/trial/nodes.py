@@ -17,7 +17,7 @@ def try_memory_config(
     trial: TrialSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """The config, and what it is worth by the objective of the population's search."""
+    """The config, at the best strength, and what it is worth by the objective of the population's search."""
     from imprint.base.load import BaseRecord, load_base
     from imprint.data.shards import users_with
     from imprint.search.objective import read_pilots, try_config
@@ -25,4 +25,5 @@ def try_memory_config(
     model = load_base(BaseRecord(**pooled_model), base)
     pilots = read_pilots(model, user_histories, users_with(user_index, "pilot"), search, "pilot")
     config = trial.config(layers=1 + max(site.layer for site in model.sites))
-    return {"config": config.model_dump(mode="json"), **try_config(model, pilots, config, memory, seed)}
+    found = try_config(model, pilots, config, memory, seed, search.space.strengths)
+    return {"config": {**config.model_dump(mode="json"), "strength": found.pop("strength")}, **found}

@@ -35,6 +35,19 @@ class MemoryConfig(BaseModel):
     n_memories: Annotated[int, Field(ge=1, le=MAX_EPISODES)] = Field(description="Episodes the history is cut into.")
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     epochs: int = Field(ge=1, le=100, description="Passes over each episode's rows.")
+    strength: float = Field(
+        default=1.0, gt=0, le=4, description="What the trained update is multiplied by in use; training is at 1."
+    )
+
+    @property
+    def scale(self) -> float:
+        """What a memory's update is multiplied by in use: lora_alpha / rank, times its strength."""
+        return self.alpha_ratio * self.strength
+
+    @property
+    def as_trained(self) -> MemoryConfig:
+        """The config without its strength: memories of the same rows that are the same weights have it in common."""
+        return self.model_copy(update={"strength": 1.0})
 
     @field_validator("ranks")
     @classmethod

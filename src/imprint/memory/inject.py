@@ -195,11 +195,16 @@ def _elsewhere(
     for record in (record for record in others if made_by and record.trained_by == made_by):
         store = MemoryStore(at(record.path))
         for one in (one for one in histories if one.user_id not in found and one.user_id in store):
-            same = store.config_of(one.user_id) == configs[one.user_id]
+            config = configs[one.user_id]
+            same = store.config_of(one.user_id).as_trained == config.as_trained
             if same and store.row_fingerprint_of(one.user_id) == one.row_fingerprint:
-                load = partial(store.load, one.user_id)
+                load = partial(_at_strength, store, one.user_id, config.strength)
                 found[one.user_id] = _Made(record.fingerprint, load, record.seconds[one.user_id])
     return found
+
+
+def _at_strength(store: MemoryStore, user_id: str, strength: float) -> Memory:
+    return store.load(user_id).at_strength(strength)
 
 
 def _train_crews(

@@ -1,7 +1,7 @@
 """PEFT's vocabulary for our memories: its config, and its adapter folder for one user.
 
-All episodes of a memory, joined along the rank, are one LoRA of rank n·r with lora_alpha = alpha_ratio · n · r: the
-scale lora_alpha / rank stays alpha_ratio, so the export is exact and any tool that reads PEFT folders can serve it.
+All episodes of a memory, joined along the rank, are one LoRA of rank n·r with lora_alpha = scale · n · r: lora_alpha /
+rank stays what the update is multiplied by, so the export is exact and any tool that reads PEFT folders can serve it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def peft_config(config: MemoryConfig, sites: Sequence[Site], episodes: int = 1, 
         task_type=TaskType.SEQ_2_SEQ_LM if of_encoder_decoder(sites) else TaskType.CAUSAL_LM,
         base_model_name_or_path=path,
         r=largest,
-        lora_alpha=config.alpha_ratio * largest,  # type: ignore[arg-type]
+        lora_alpha=config.scale * largest,  # type: ignore[arg-type]
         lora_dropout=0.0,
         target_modules=sorted(ranks),
         rank_pattern=ranks,
-        alpha_pattern={name: config.alpha_ratio * rank for name, rank in ranks.items()},
+        alpha_pattern={name: config.scale * rank for name, rank in ranks.items()},
         fan_in_fan_out=any(site.transposed for site in sites),
     )
 

@@ -2,7 +2,7 @@
 
     rows of a batch, slot by slot          x    [slots · rows, width, in]  seen as [slots, tokens, in]
     factors of every slot at one site      A    [slots, in, rank]     B    [slots, rank, out]
-    y[s] = x[s] W + alpha_ratio[s] · x[s] A[s] B[s]
+    y[s] = x[s] W + scale[s] · x[s] A[s] B[s]
 
 Ranks differ by slot: smaller ones are padded with zeros, which stay zero, because each factor's gradient is a product
 with the other. A slot without a memory at a site is all padding there. Episodes lie side by side along the rank, as in
@@ -82,7 +82,7 @@ class StackedLinear(nn.Module):
     """A frozen linear of the base with every slot's factors beside it. Gradients reach `a` and `b` alone."""
 
     def __init__(self, linear: nn.Module, site: Site, a: Tensor, b: Tensor) -> None:
-        """`a` is [slots, in, rank]; `b` is [slots, rank, out], already scaled by alpha_ratio."""
+        """`a` is [slots, in, rank]; `b` is [slots, rank, out], already scaled."""
         super().__init__()
         weight: Any = linear.weight
         self.bias: Any = linear.bias
@@ -131,7 +131,7 @@ def stack_memories(memories: Sequence[Memory]) -> dict[str, tuple[Tensor, Tensor
         for slot, (memory, factors) in enumerate(zip(memories, mine, strict=True)):
             if factors is not None:
                 a[slot, :, : len(factors.a)] = factors.a.T
-                b[slot, : len(factors.a)] = memory.config.alpha_ratio * factors.b.T
+                b[slot, : len(factors.a)] = memory.config.scale * factors.b.T
         stacks[name] = a, b
     return stacks
 

@@ -105,11 +105,11 @@ def _train(
 ) -> Trained:
     enough_rows(user_id, len(examples), config)
     config.site_ranks(base.sites)  # fails here, before PEFT is touched
-    model = _peft_model(base, config)
+    model = _peft_model(base, config.as_trained)
     try:
         episodes, fitted = [], []
         for number, rows in enumerate(cut_into_episodes(examples, config.n_memories)):
-            weights = _start_episode(model, base, config, seed, user_id, number)
+            weights = _start_episode(model, base, config.as_trained, seed, user_id, number)
             order = seed_for(seed, "order", user_id, number)
             trained = _parameters(weights)
             watch = watch_over(validation, early_stopping)

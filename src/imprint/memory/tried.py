@@ -27,10 +27,11 @@ class Tried(NamedTuple):
 
     path: Path
     seconds: float
+    strength: float
 
     def load(self) -> Memory:
-        """The memory itself."""
-        return read_part(self.path)
+        """The memory itself, at the strength it was asked for."""
+        return read_part(self.path).at_strength(self.strength)
 
 
 class TriedMemories:
@@ -60,10 +61,11 @@ class TriedMemories:
             return None
         about = about_part(path)
         same = (about["history"], about["trained_by"]) == (history, by)
-        return Tried(path, about["seconds"]) if same else None
+        return Tried(path, about["seconds"], config.strength) if same else None
 
     def _path(self, user_id: str, config: MemoryConfig) -> Path:
-        return self._folder / user_id / f"{fingerprint(config.model_dump(mode='json'))}.safetensors"
+        # a strength is chosen after training, and one memory serves all of them
+        return self._folder / user_id / f"{fingerprint(config.as_trained.model_dump(mode='json'))}.safetensors"
 
 
 def folder_of(search: str) -> str:

@@ -1,6 +1,8 @@
 """A memory in memory: per episode and site the two factors of a LoRA, and what they do to the base's weights.
 
-h' = W h + Σ_k alpha_ratio · B_k A_k h        A_k [rank, in], B_k [out, rank], B_k = 0 at the start
+h' = W h + Σ_k scale · B_k A_k h        A_k [rank, in], B_k [out, rank], B_k = 0 at the start
+
+In training scale is alpha_ratio; a trained memory's is `MemoryConfig.scale`.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -53,6 +55,10 @@ class Memory:
     config: MemoryConfig
     episodes: tuple[Episode, ...]
 
+    def at_strength(self, strength: float) -> Memory:
+        """The same weights, used at this strength."""
+        return replace(self, config=self.config.model_copy(update={"strength": strength}))
+
     @property
     def bytes(self) -> int:
         """Size of the factors."""
@@ -78,7 +84,7 @@ def site_updates(memory: Memory) -> dict[str, torch.Tensor]:
     updates: dict[str, torch.Tensor] = {}
     for episode in memory.episodes:
         for name, (a, b) in episode.factors.items():
-            update = memory.config.alpha_ratio * (b @ a)
+            update = memory.config.scale * (b @ a)
             updates[name] = updates[name] + update if name in updates else update
     return updates
 

@@ -212,6 +212,8 @@ def config_in_words(config: Mapping[str, Any] | None) -> str:
         parts.append("on " + " and ".join(str(target) for target in config["targets"]))
     if "alpha_ratio" in config:
         parts.append(f"lora_alpha {config['alpha_ratio']:g} times the rank")
+    if config.get("strength", 1.0) != 1.0:
+        parts.append(f"used at {config['strength']:g} of its strength")
     if "n_memories" in config:
         parts.append(f"{config['n_memories']} episode{'' if config['n_memories'] == 1 else 's'}")
     if "learning_rate" in config:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imprint.base.sites import Site
 from imprint.search.journal import Journal, Trial
-from imprint.search.objective import Objective, Pilot
+from imprint.search.objective import Objective, Pilot, Point
 from imprint.search.study import Study
 
 
@@ -50,7 +50,9 @@ def run_rounds(
             return
         unfinished = [one for one in searched if one.study.remaining(one.budget) > 0]
         asked = [one.study.ask(sites) for one in unfinished]
-        points = [(one.pilots, point.config) for one, point in zip(unfinished, asked, strict=True)]
+        points = [
+            Point(one.pilots, point.config, one.study.strengths) for one, point in zip(unfinished, asked, strict=True)
+        ]
         for one, point, outcome in zip(unfinished, asked, objective.outcomes(points), strict=True):
             one.study.tell(point, **outcome)
         before_round_ends()

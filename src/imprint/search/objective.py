@@ -1,7 +1,8 @@
 """The objective: train a config on a study's users and score it on their validation rows; lower is better.
 
-Its value is the mean over those users of nats per response token. The population's users are pilots, who are never
-reported; a user's own study has that user alone. Test rows never come here.
+Its value is the mean over those users of nats per response token, at the best of the strengths that are asked for: a
+trained memory is scored at each of them. The population's users are pilots, who are never reported; a user's own study
+has that user alone. Test rows never come here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
@@ -51,6 +52,26 @@ class Pilot:
         return fingerprint(fingerprint_of_examples(self.train), fingerprint_of_examples(self.validation))
 
 
+class Point(NamedTuple):
+    """What a study asks: a config for these users, to be scored at each of these strengths."""
+
+    pilots: Sequence[Pilot]
+    config: MemoryConfig
+    strengths: tuple[float, ...] = (1.0,)
+
+
+class Scored(NamedTuple):
+    """Validation loss by user, at the strength at which their mean is lowest."""
+
+    strength: float
+    per_user: dict[str, float]
+
+    @property
+    def value(self) -> float:
+        """The objective value."""
+        return sum(self.per_user.values()) / len(self.per_user)
+
+
 class Objective:
     """Trains configs on pilots and scores them, as many at once as are asked for."""
 
@@ -70,33 +91,48 @@ class Objective:
         self._training = Training(base, memory, seed)
         self._server = Server(base, memory.fleet.scoring_slots)
 
-    def losses(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, float]]:
-        """Validation loss of each pilot's memory, by user, for every config asked with its pilots; in one fleet."""
+    def scores(self, asked: Sequence[Point]) -> list[Scored]:
+        """What each point's memories are worth at the best strength for all of its pilots; all in one fleet."""
         from imprint.memory.trainee import Job
 
-        jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, Job]] = {}
-        for pilots, config in asked:
+        jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, set[float]]] = {}
+        for pilots, config, strengths in asked:
             for pilot in pilots:  # two studies that ask the same of the same user are answered once
-                job = Job(pilot.user_id, pilot.train, config, pilot.validation)
-                jobs.setdefault((pilot.user_id, config), (pilot, job))
-        trained = self._training.train([job for _, job in jobs.values()])
+                jobs.setdefault((pilot.user_id, config.as_trained), (pilot, set()))[1].update(strengths)
+        trained = self._training.train(
+            [Job(user_id, pilot.train, config, pilot.validation) for (user_id, config), (pilot, _) in jobs.items()]
+        )
         memories: list[Memory] = []
         rows: list[Example] = []
-        for one, (pilot, _) in zip(trained, jobs.values(), strict=True):
+        for one, (pilot, wanted) in zip(trained, jobs.values(), strict=True):
             self._fresh.append((pilot, one))
-            memories += [one.memory] * len(pilot.validation)
-            rows += pilot.validation
+            for strength in sorted(wanted):
+                memories += [one.memory.at_strength(strength)] * len(pilot.validation)
+                rows += pilot.validation
         scored = iter(self._server.score(memories, rows))
-        found = {key: mean_loss([next(scored) for _ in pilot.validation]) for key, (pilot, _) in jobs.items()}
-        return [{pilot.user_id: found[pilot.user_id, config] for pilot in pilots} for pilots, config in asked]
+        found = {
+            (*key, strength): mean_loss([next(scored) for _ in pilot.validation])
+            for key, (pilot, wanted) in jobs.items()
+            for strength in sorted(wanted)
+        }
 
-    def outcomes(self, asked: Sequence[tuple[Sequence[Pilot], MemoryConfig]]) -> list[dict[str, Any]]:
+        def best(point: Point) -> Scored:
+            config = point.config.as_trained
+            at_each = [
+                Scored(strength, {pilot.user_id: found[pilot.user_id, config, strength] for pilot in point.pilots})
+                for strength in point.strengths
+            ]
+            return min(at_each, key=lambda one: one.value if math.isfinite(one.value) else math.inf)
+
+        return [best(point) for point in asked]
+
+    def outcomes(self, asked: Sequence[Point]) -> list[dict[str, Any]]:
         """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
         started = time.perf_counter()
         self._fresh.clear()
         failed = ""
         try:
-            losses = self.losses(asked)
+            scores = self.scores(asked)
         except FAILURES as error:
             failed = f"{type(error).__name__}: {error}"
         if failed and len(asked) == 1:
@@ -108,25 +144,30 @@ class Objective:
             self._keep(*made)
         seconds = (time.perf_counter() - started) / len(asked)
         return [
-            {**self._outcome(config, mine), "seconds": seconds} for (_, config), mine in zip(asked, losses, strict=True)
+            {**self._outcome(point.config, mine), "seconds": seconds} for point, mine in zip(asked, scores, strict=True)
         ]
 
-    def _outcome(self, config: MemoryConfig, losses: dict[str, float]) -> dict[str, Any]:
-        value = sum(losses.values()) / len(losses)
-        if not math.isfinite(value):
-            return {"status": "failed", "error": f"objective value {value}: training diverged"}
+    def _outcome(self, config: MemoryConfig, scored: Scored) -> dict[str, Any]:
+        if not math.isfinite(scored.value):
+            return {"status": "failed", "error": f"objective value {scored.value}: training diverged"}
         size = config.trainable_parameters(self._base.sites)
-        return {"status": "ok", "objective_value": value, "trainable_parameters": size, "per_user": losses}
+        measured = {"objective_value": scored.value, "trainable_parameters": size, "per_user": scored.per_user}
+        return {"status": "ok", "strength": scored.strength, **measured}
 
 
 def try_config(
-    base: BaseModelInUse, pilots: Sequence[Pilot], config: MemoryConfig, memory: MemorySettings, seed: int
+    base: BaseModelInUse,
+    pilots: Sequence[Pilot],
+    config: MemoryConfig,
+    memory: MemorySettings,
+    seed: int,
+    strengths: tuple[float, ...] = (1.0,),
 ) -> dict[str, Any]:
-    """One config on these users: `objective_value`, `trainable_parameters`, `per_user`, `seconds`.
+    """One config on these users: `strength`, `objective_value`, `trainable_parameters`, `per_user`, `seconds`.
 
     `TrialFailedError` where there is no objective value, which a search takes as a failed trial.
     """
-    (outcome,) = Objective(base, memory, seed).outcomes([(pilots, config)])
+    (outcome,) = Objective(base, memory, seed).outcomes([Point(pilots, config, strengths)])
     if outcome.pop("status") != "ok":
         raise TrialFailedError(
             f"the config {config.model_dump_json()} has no objective value: {outcome['error']}. "

@@ -106,10 +106,15 @@ def own_configs(groups: pads.Dataset, choices: ByShard[pads.Dataset], shard: str
 def count_own(
     groups: pads.Dataset, choices: ByShard[pads.Dataset], shards: Sequence[str], population: MemoryConfig
 ) -> dict[str, int]:
-    """`studies` beyond the population's, `own_users`, whose study chose a config, and `stayed`: it chose that one."""
+    """`studies` beyond the population's, `own_users`, whose study chose a config, and `stayed`: it chose that one.
+
+    Of those who stayed, `own_strengths` use their memory at another strength than the population's.
+    """
     chosen = [config for name in shards for config in own_configs(groups, choices, name).configs.values()]
+    stayed = [config for config in chosen if config.as_trained == population.as_trained]
     return {
         "studies": sum(len(members_of(groups, name)) for name in shards),
         "own_users": len(chosen),
-        "stayed": sum(config == population for config in chosen),
+        "stayed": len(stayed),
+        "own_strengths": sum(config.strength != population.strength for config in stayed),
     }

@@ -250,13 +250,13 @@ def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
 
 
 def _first_and_best(trials: Sequence[Trial], min_gain: float) -> set[MemoryConfig]:
-    """What a study began at, and what it would choose by now; nothing before a trial was good."""
+    """What a study began at, and what it would choose by now, as trained; nothing before a trial was good."""
     good = _good(trials)
-    return {_config_of(good[0]), best_of(good, min_gain).config} if good else set()
+    return {_config_of(good[0]).as_trained, best_of(good, min_gain).config.as_trained} if good else set()
 
 
 def _configs_of(trials: Sequence[Trial]) -> set[MemoryConfig]:
-    return {_config_of(trial) for trial in trials if trial.config}
+    return {_config_of(trial).as_trained for trial in trials if trial.config}
 
 
 def _config_of(trial: Trial) -> MemoryConfig:
@@ -264,5 +264,5 @@ def _config_of(trial: Trial) -> MemoryConfig:
 
 
 def _distinct_best(trials: Sequence[Trial], count: int) -> tuple[MemoryConfig, ...]:
-    """The best configs, none twice."""
-    return tuple(dict.fromkeys(map(_config_of, _ranked(trials))))[:count]
+    """The best configs, none twice: whoever begins there chooses a strength of their own."""
+    return tuple(dict.fromkeys(_config_of(trial).as_trained for trial in _ranked(trials)))[:count]

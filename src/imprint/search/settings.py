@@ -30,6 +30,12 @@ class SpaceSettings(BaseModel):
     epochs: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         default=(2, 4, 8), min_length=1, description="Passes over each episode's rows."
     )
+    strengths: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        description="What a trained update may be multiplied by. No dimension of TPE's: every trial is scored at each, "
+        "which costs no training, and a study keeps the best.",
+    )
 
     @field_validator("ranks")
     @classmethod

@@ -276,10 +276,16 @@ def test_the_page_says_by_what_order_earlier_and_later_are_told(full: dict[str, 
     assert later in page
 
 
-def test_the_page_counts_the_further_studies_and_what_they_found(full: dict[str, Any], trial: Make) -> None:
-    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, "studies": 3, "own_users": 2, "stayed": 1}
+@pytest.mark.parametrize(
+    ("own_strengths", "says"), [(0, "else."), (1, "else, though 1 of these add their memory more or less strongly")]
+)
+def test_the_page_counts_the_further_studies_and_what_they_found(
+    full: dict[str, Any], trial: Make, own_strengths: int, says: str
+) -> None:
+    counted = {"studies": 3, "own_users": 2, "stayed": 1, "own_strengths": own_strengths}
+    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, **counted}
     page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
     assert (
         "In scope user, 3 further studies began at the population's best points and chose a config for 2 users by "
-        "their own validation rows; for 1 of them it is the population's" in page
+        "their own validation rows; for 1 of them it is the population's, as for anybody " + says in page
     )

@@ -15,7 +15,7 @@ from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.trainer import train_memory
 from imprint.memory.weights import remembering
 from imprint.provenance import fingerprint
-from imprint.search.objective import Objective, Pilot, try_config
+from imprint.search.objective import Objective, Pilot, Point, try_config
 from imprint.search.scopes import search_population
 from imprint.search.settings import SearchSettings, SpaceSettings, TrialSettings
 
@@ -34,10 +34,14 @@ def pilots(llama):
     ]
 
 
+def losses(base, memory, *asked):
+    return [scored.per_user for scored in Objective(base, memory, 1).scores(asked)]
+
+
 def test_a_trial_stops_where_the_one_user_trainer_stops(llama, pilots):
     """And is scored on the rows it was stopped by."""
-    (found,) = Objective(llama, ON, 1).losses([(pilots, RESTLESS)])
-    (through,) = Objective(llama, OFF, 1).losses([(pilots, RESTLESS)])
+    (found,) = losses(llama, ON, Point(pilots, RESTLESS))
+    (through,) = losses(llama, OFF, Point(pilots, RESTLESS))
 
     for pilot in pilots:
         how = 1, 16, pilot.validation, ON.early_stopping
@@ -96,7 +100,7 @@ def test_a_base_of_fewer_layers_than_groups_takes_a_rank_a_layer_and_what_it_can
 
 def test_a_round_that_fails_is_tried_in_halves_and_nothing_of_it_is_kept_meanwhile(llama, pilots, monkeypatch):
     """What filled a card's memory must be gone before anything is tried again."""
-    losses, held, sizes = Objective.losses, [], []
+    scores, held, sizes = Objective.scores, [], []
 
     def crowded(self, asked):
         sizes.append(len(asked))
@@ -105,11 +109,11 @@ def test_a_round_that_fails_is_tried_in_halves_and_nothing_of_it_is_kept_meanwhi
             state = torch.zeros(1)
             held.append(weakref.ref(state))
             raise MemoryError("out of memory")
-        return losses(self, asked)
+        return scores(self, asked)
 
-    monkeypatch.setattr(Objective, "losses", crowded)
+    monkeypatch.setattr(Objective, "scores", crowded)
     configs = [FIXED.model_copy(update={"alpha_ratio": float(ratio)}) for ratio in (1, 2, 4)]
-    outcomes = Objective(llama, OFF, 1).outcomes([(pilots, config) for config in configs])
+    outcomes = Objective(llama, OFF, 1).outcomes([Point(pilots, config) for config in configs])
 
     assert sizes == [3, 1, 2, 1, 1]
     assert [outcome["status"] for outcome in outcomes] == ["ok"] * 3

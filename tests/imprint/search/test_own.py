@@ -120,4 +120,4 @@ def test_in_scope_user_no_other_shards_choices_are_read_and_a_study_that_found_n
 def test_the_report_counts_studies_and_the_users_who_gained_a_config():
     tables = {NAMES[0]: chosen(**{"user/u3": 1, "user/u7": 2}), NAMES[1]: chosen(**{"user/u1": 3}), NAMES[2]: chosen()}
     found = count_own(grouped("user"), tables.__getitem__, NAMES, config(2))
-    assert found == {"studies": 5, "own_users": 3, "stayed": 1}
+    assert found == {"studies": 5, "own_users": 3, "stayed": 1, "own_strengths": 0}

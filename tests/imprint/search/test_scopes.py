@@ -9,7 +9,7 @@ from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search.journal import Trial
-from imprint.search.objective import Objective, Pilot
+from imprint.search.objective import Objective, Pilot, Point
 from imprint.search.scopes import best_of, search_groups, search_population
 from imprint.search.settings import SearchSettings, SpaceSettings
 
@@ -59,8 +59,8 @@ def test_tpe_and_random_get_equal_budgets_and_the_fixed_config_is_beside_them(ll
 def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
     objective = Objective(llama, MEMORY, 1)
 
-    (together,) = objective.losses([(pilots, FIXED)])
-    alone, again = objective.losses([(pilots[1:], FIXED), (pilots, FIXED)])
+    ((_, together),) = objective.scores([Point(pilots, FIXED)])
+    (_, alone), (_, again) = objective.scores([Point(pilots[1:], FIXED), Point(pilots, FIXED)])
 
     assert together.keys() == {"u1", "u2"}
     assert alone["u2"] == pytest.approx(together["u2"], rel=1e-5)
@@ -70,15 +70,15 @@ def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
 def killed_in_round(number, monkeypatch):
     """From now on the search is killed in that round; returns a list of every round's trials, as they are asked for."""
     rounds = []
-    losses = Objective.losses
+    scores = Objective.scores
 
     def killed(self, asked):
         rounds.append(len(asked))
         if len(rounds) == number:
             raise KeyboardInterrupt
-        return losses(self, asked)
+        return scores(self, asked)
 
-    monkeypatch.setattr(Objective, "losses", killed)
+    monkeypatch.setattr(Objective, "scores", killed)
     return rounds
 
 
@@ -96,19 +96,19 @@ def test_a_killed_search_goes_on_where_it_was(llama, pilots, tmp_path, monkeypat
 
 
 def test_a_trial_that_raises_is_recorded_and_the_others_go_on(llama, pilots, tmp_path, monkeypatch):
-    losses = Objective.losses
+    scores = Objective.scores
 
     def failing_for_random(self, asked):
-        if any(config != FIXED for _, config in asked[-2:]) and len(asked) > 1:
+        if any(config != FIXED for _, config, _ in asked[-2:]) and len(asked) > 1:
             raise RuntimeError("out of memory")
         if asked[0][1] not in seen and len(seen) == 1:
             seen.append(asked[0][1])
             raise RuntimeError("this config is too much")
         seen.append(asked[0][1])
-        return losses(self, asked)
+        return scores(self, asked)
 
     seen = []
-    monkeypatch.setattr(Objective, "losses", failing_for_random)
+    monkeypatch.setattr(Objective, "scores", failing_for_random)
     _, trials, _ = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
     failed = [trial for trial in trials if trial.status == "failed"]
@@ -120,7 +120,7 @@ def test_all_trials_failing_is_an_error_that_quotes_the_last(llama, pilots, tmp_
     def failing(*_):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(Objective, "losses", failing)
+    monkeypatch.setattr(Objective, "scores", failing)
     with pytest.raises(NotEnoughDataError, match="no room"):
         search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path)
 
@@ -165,8 +165,8 @@ def test_a_larger_budget_continues_the_same_studies(llama, pilots, tmp_path, mon
     whole = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "whole")
     search(llama, pilots, SETTINGS.model_copy(update={"trials": 1}), MEMORY, 1, tmp_path / "grown")
     rounds = []
-    losses = Objective.losses
-    monkeypatch.setattr(Objective, "losses", lambda self, asked: rounds.append(1) or losses(self, asked))
+    scores = Objective.scores
+    monkeypatch.setattr(Objective, "scores", lambda self, asked: rounds.append(1) or scores(self, asked))
 
     grown = search(llama, pilots, SETTINGS, MEMORY, 1, tmp_path / "grown")
 
@@ -202,8 +202,8 @@ def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pil
     settings = in_scope("user", warm_start=2, own_trials=2)
     groups = alone(users)
     rounds = []
-    losses = Objective.losses
-    monkeypatch.setattr(Objective, "losses", lambda self, asked: rounds.append(len(asked)) or losses(self, asked))
+    scores = Objective.scores
+    monkeypatch.setattr(Objective, "scores", lambda self, asked: rounds.append(len(asked)) or scores(self, asked))
 
     result, _, found = search(llama, pilots, settings, MEMORY, 1, tmp_path, groups)
 

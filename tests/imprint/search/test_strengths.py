@@ -1,0 +1,115 @@
+"""Every trial is scored at each strength of the space, and a study keeps the best for its users."""
+
+import pytest
+from toys import invented_rows
+
+from imprint.base.loss import mean_loss
+from imprint.memory.config import MemoryConfig
+from imprint.memory.serve import Server
+from imprint.memory.settings import MemorySettings
+from imprint.memory.trainer import train_memory
+from imprint.search.objective import Objective, Pilot, Point
+from imprint.search.own import choices_table, count_own, own_configs
+from imprint.search.scopes import search_groups, search_population
+from imprint.search.scoping import study_groups
+from imprint.search.settings import SearchSettings, SpaceSettings
+
+STRENGTHS = (0.5, 1.0, 1.5)
+FIXED = MemoryConfig(ranks=(4,), targets=("up", "down"), alpha_ratio=2.0, n_memories=1, learning_rate=5e-2, epochs=10)
+MEMORY = MemorySettings(fixed_config=FIXED)
+SPACE = SpaceSettings(
+    layer_groups=2, ranks=(0, 4), n_memories=(1,), epochs=(10,), learning_rate=(1e-2, 1e-1), strengths=STRENGTHS
+)
+SETTINGS = SearchSettings(trials=2, own_trials=2, startup_trials=2, warm_start=2, min_gain=0.0, space=SPACE)
+
+
+@pytest.fixture
+def users(llama):
+    """Two who learn the same; one of them then goes on as before, which is told too well, and one otherwise."""
+    encode = llama.encoder.examples
+    learned = encode(invented_rows("u1", 16))
+    return [
+        Pilot(name, learned, encode(invented_rows(like, 6, seed=1))) for name, like in (("same", "u1"), ("other", "u7"))
+    ]
+
+
+def at_each(base, user):
+    """The oracle: the user's memory by plain PEFT, scored at each strength."""
+    memory = train_memory(base, user.user_id, user.train, FIXED, 1).memory
+    scored = {}
+    for strength in STRENGTHS:
+        rows = Server(base, 1).score([memory.at_strength(strength)] * len(user.validation), user.validation)
+        scored[strength] = mean_loss(rows)
+    return scored
+
+
+def test_a_study_takes_the_strength_that_is_best_for_its_users_together(llama, users):
+    same, other = (at_each(llama, user) for user in users)
+    together = {strength: (same[strength] + other[strength]) / 2 for strength in STRENGTHS}
+    asked = [Point(users[:1], FIXED, STRENGTHS), Point(users[1:], FIXED, STRENGTHS), Point(users, FIXED, STRENGTHS)]
+
+    found = Objective(llama, MEMORY, 1).scores(asked)
+
+    wanted = [min(one, key=one.get) for one in (same, other, together)]
+    assert [one.strength for one in found] == wanted
+    assert wanted[0] != wanted[1], "else the two are no example"
+    for one, losses in zip(found, (same, other, together), strict=True):
+        assert one.value == pytest.approx(min(losses.values()), rel=1e-4)
+
+
+def test_the_fixed_config_is_only_what_it_is(llama, users, tmp_path):
+    """Also where its own strength is none of the space's."""
+    own = MemorySettings(fixed_config=FIXED.model_copy(update={"strength": 0.6}))
+    _, trials = search_population(llama, users, SETTINGS, own, 1, tmp_path)
+
+    assert [trial.config["strength"] for trial in trials if trial.study == "fixed"] == [0.6]
+    searched = [trial for trial in trials if trial.status == "ok" and trial.study != "fixed"]
+    assert {trial.config["strength"] for trial in searched} <= set(STRENGTHS)
+
+
+def test_whoever_begins_at_the_populations_config_has_a_strength_of_their_own(llama, users, tmp_path):
+    population, _ = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
+    groups = {f"user/{user.user_id}": [user] for user in users}
+
+    found = search_groups(llama, groups, population, SETTINGS, MEMORY, 1, tmp_path, tmp_path)
+
+    assert len(set(population.start)) == 2, "the fixed config, at which TPE begins too, is one of them once"
+    assert {config.strength for config in population.start} == {1.0}
+    first = {trial.study: trial.config for trial in found.trials if trial.tid == 0}
+    chosen = {study: MemoryConfig(**config) for study, config in first.items()}
+    assert {config.as_trained for config in chosen.values()} == {population.start[0]}
+    assert chosen["user/same"].strength != chosen["user/other"].strength
+
+
+def test_a_user_whose_strength_alone_is_their_own_has_stayed(llama, users, tmp_path):
+    import pyarrow.dataset as pads
+
+    population, _ = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
+    groups = {f"user/{user.user_id}": [user] for user in users}
+    staying = SETTINGS.model_copy(update={"min_gain": 9.0, "scope": "user"})
+    found = search_groups(llama, groups, population, staying, MEMORY, 1, tmp_path, tmp_path)
+    index = [{"user_id": user.user_id, "role": "reported", "shard": 0, "fingerprint": ""} for user in users]
+    table = pads.dataset(study_groups(lambda: llama, None, index, staying, 1))
+    choices = pads.dataset(choices_table(found.choices, found.fingerprint))
+
+    counted = count_own(table, lambda shard: choices, ["shard-00000"], population.population["tpe"].config)
+
+    assert (counted["own_users"], counted["stayed"]) == (2, 2)
+    assert counted["own_strengths"] >= 1
+    configs = own_configs(table, lambda shard: choices, "shard-00000").configs
+    assert configs["same"].strength != configs["other"].strength
+
+
+def test_a_strength_that_gives_no_number_is_not_taken(llama, users, monkeypatch):
+    score = Server.score
+
+    def overflowing(self, memories, rows):
+        found = score(self, memories, rows)
+        return [
+            one._replace(nats=float("nan")) if memory.config.strength < 1 else one
+            for one, memory in zip(found, memories, strict=True)
+        ]
+
+    monkeypatch.setattr(Server, "score", overflowing)
+    (found,) = Objective(llama, MEMORY, 1).scores([Point(users[:1], FIXED, STRENGTHS)])
+    assert found.strength == 1.0
