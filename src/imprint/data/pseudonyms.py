@@ -76,13 +76,25 @@ def _write_new_key(path: Path) -> None:
             stream.write(secrets.token_bytes(KEY_BYTES).hex() + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        os.link(temporary, path)  # fails where the file exists, which a rename would overwrite
+        _name_once(temporary, path)
         if not flush_new(path):
             fetch(path)
     except FileExistsError:
         return
     finally:
         temporary.unlink()
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    """`temporary` under the name `path` too; `FileExistsError` where there is one, which a rename would overwrite."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: less safe against a kill in between, and no less exclusive
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(temporary.read_bytes())
 
 
 def _broken(path: Path, found: str) -> SettingsError:

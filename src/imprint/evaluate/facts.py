@@ -1,7 +1,7 @@
 """What a method knows of its user, and what it makes up: on corpora that know their users' facts.
 
 Such rows have the attributes `kind` (`fact`: asked for a fact that the user gave before; `absent`: for one never
-given), `fact` (which) and `value`. The fabricated corpus has them.
+given), `fact` (which) and `value`. The fabricated corpus has them; where one is missing, `kind` is somebody's own column.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def facts(
     for row in responses:
         attributes = about.get(row["record_id"], {})
         place = row["method"], row["user_id"]
-        if attributes.get("kind") == "fact":
+        if attributes.get("kind") == "fact" and "value" in attributes:
             kept[*place, "fact_presence"].append(holds(row["response"], attributes["value"]))
-        elif attributes.get("kind") == "absent":
+        elif attributes.get("kind") == "absent" and "fact" in attributes:
             known = values.get(attributes["fact"], ())
             kept[*place, "fact_absence"].append(not any(holds(row["response"], value) for value in known))
     found: PerUser = defaultdict(lambda: defaultdict(dict))
@@ -40,7 +40,8 @@ def facts(
 
 def asks_for_absent(rows: Iterable[Interaction]) -> bool:
     """Whether any of these rows asks for a fact that its user never gave."""
-    return any(dict(row.attributes).get("kind") == "absent" for row in rows)
+    asked = (dict(row.attributes) for row in rows)
+    return any(attributes.get("kind") == "absent" and "fact" in attributes for attributes in asked)
 
 
 def holds(text: str, value: str) -> bool:

@@ -173,8 +173,8 @@ class EndpointJudge:
             return str(given["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError) as failure:
             raise JudgeError(
-                f"evaluate.judge.url: {self._settings.url} answered {str(given)[:200]!r}, which has no "
-                "choices[0].message.content. Next: give the base address of an OpenAI-compatible API."
+                f"evaluate.judge.url: the answer of {self._settings.url} has no choices[0].message.content; it is "
+                f"{_outline(given)}. Next: give the base address of an OpenAI-compatible API."
             ) from failure
 
     def _posted(self, body: bytes) -> Any:
@@ -197,6 +197,11 @@ class EndpointJudge:
             f"evaluate.judge.url: {url} gave {problem} (attempt {attempt} of {ATTEMPTS}). "
             "Next: check the address, the key and the model, or choose by: likelihood."
         )
+
+
+def _outline(given: Any) -> str:
+    """What kind of answer it is, without what it says: an endpoint may repeat what users wrote."""
+    return f"an object with {sorted(given)}" if isinstance(given, dict) else f"a {type(given).__name__}"
 
 
 def judge_of(settings: JudgeSettings, base: BaseModelInUse | None, slots: int) -> Judge:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
+import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +66,20 @@ def test_processes_that_start_at_once_share_one_key(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: load_key(tmp_path / "key", "jsonl"), range(32)))
     assert len(keys) == 1
+
+
+def test_a_key_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    """As on some network and FUSE file systems."""
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "key"
+    key = load_key(path, "jsonl")
+    assert load_key(path, "jsonl") == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["key"]
 
 
 def test_the_fabricated_key_is_public_and_writes_no_file(tmp_path):

@@ -54,6 +54,13 @@ def test_presence_is_of_facts_given_and_absence_of_values_never_given():
     assert facts([said(9, "unknown record")], ROWS, {}) == {}
 
 
+@pytest.mark.parametrize("kind", ["fact", "absent"])
+def test_a_column_that_happens_to_be_called_kind_is_no_fact(kind):
+    mine = Interaction("u1", "r0", "query", "response", attributes=(("kind", kind),))
+    assert facts([said(0, "hello")], [mine], {}) == {}
+    assert not asks_for_absent([mine])
+
+
 def test_values_are_those_of_everybodys_training_rows_where_somebody_asks(tmp_path):
     trained = [
         (replace(row, user_id=user, record_id=f"{user}-{row.record_id}"), split)

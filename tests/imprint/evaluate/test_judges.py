@@ -200,11 +200,17 @@ def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_not():
 
 @pytest.mark.parametrize(
     ("reply", "says_so"),
-    [((200, b"<html>"), "not JSON"), ((200, {"error": "x"}), "no choices"), ((200, {"choices": []}), "no choices")],
+    [
+        ((200, b"<html>"), "not JSON"),
+        ((200, {"error": "no milk"}), r"no choices.*\['error'\]"),
+        ((200, ["milk"]), "no choices.*a list"),
+        ((200, {"choices": []}), "no choices"),
+    ],
 )
-def test_an_endpoint_that_is_something_else_is_named(reply, says_so):
-    with serving(reply) as (url, _), pytest.raises(JudgeError, match=says_so):
+def test_an_endpoint_that_is_something_else_is_named_and_what_it_says_is_not_repeated(reply, says_so):
+    with serving(reply) as (url, _), pytest.raises(JudgeError, match=says_so) as refused:
         endpoint(url).prefers([pair("tea", "milk")])
+    assert "milk" not in str(refused.value)
 
 
 @pytest.mark.parametrize("broken", [(None, b""), (CUT_SHORT, b'{"cho')])
