@@ -1,7 +1,8 @@
 """What a method knows of its user, and what it makes up: on corpora that know their users' facts.
 
 Such rows have the attributes `kind` (`fact`: asked for a fact that the user gave before; `absent`: for one never
-given), `fact` (which) and `value`. The fabricated corpus has them; where one is missing, `kind` is somebody's own column.
+given), `fact` (which) and `value`. The fabricated corpus has them; where one is missing, `kind` is a column of
+somebody's own.
 """
 
 from __future__ import annotations
