@@ -18,9 +18,9 @@ def bar(title: str, unit: str) -> Callable[..., None]:
         if "bar" not in state:
             state["bar"] = _drawn(title, unit, total)
         drawn = state["bar"]
-        drawn.update(done - drawn.n)
         if figures:
             drawn.set_postfix(figures, refresh=False)
+        drawn.update(done - drawn.n)
         if done >= total:
             drawn.close()
             state["closed"] = True

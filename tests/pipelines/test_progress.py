@@ -1,6 +1,8 @@
 """One bar a stage, also where the stage does one shard after another."""
 
-from pipelines.progress import shared_bar
+from itertools import count
+
+from pipelines.progress import bar, shared_bar
 
 
 def test_pieces_of_work_share_a_bar_that_ends_with_the_last(capsys):
@@ -21,3 +23,17 @@ def test_pieces_of_work_share_a_bar_that_ends_with_the_last(capsys):
 def test_a_stage_with_nothing_to_do_leaves_no_bar_open(capsys):
     shared_bar("own configs", "trial", {"a": 0})["a"](0, 0)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_line_has_the_figures_of_its_own_moment(capsys, monkeypatch):
+    """Not those of the line before: in a log that is all one sees for minutes."""
+    clock = count(0.0, 100.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    advance = bar("search", "trial")
+    advance(0, 3, best=None)
+    capsys.readouterr()
+
+    advance(1, 3, best=0.25)
+
+    assert "best=0.25" in capsys.readouterr().err
+    advance(3, 3)
