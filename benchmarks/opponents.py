@@ -44,6 +44,7 @@ class Run(NamedTuple):
 
 def with_trainer(setting: Setting, config: MemoryConfig, user: User, rows: Sequence[Example] = ()) -> Run:
     """A fresh PEFT model and fresh Trainers for this user, as their documentation has it; then `rows` are scored."""
+    config = config.as_trained  # what PEFT calls lora_alpha has its strength in it
     settings = FitSettings(learning_rate=config.learning_rate, epochs=config.epochs, batch_rows=setting.batch_rows)
     plans = [
         list(batches(mine, settings, seed_for(SEED, "order", user.user_id, number)))

@@ -103,7 +103,11 @@ def make_setting(options: Options, users: int) -> Setting:
     base = _llama(options) if options.model in LLAMAS else _embedded(options)
     memory = MemorySettings(**_memory(options))
     trials = options.search_trials
-    search = SearchSettings(**{**_conf("search"), "scope": "user", "trials": trials, "own_trials": trials})
+    # trials are scored as they are trained: what a strength finds is no matter of speed, and stock PEFT knows of none
+    space = {**_conf("search")["space"], "strengths": [1.0]}
+    search = SearchSettings(
+        **{**_conf("search"), "space": space, "scope": "user", "trials": trials, "own_trials": trials}
+    )
     # two groups of layers: the same as ranks 0, 0, 8, 8, for a base of any even number of layers
     searched = memory.fixed_config.model_copy(update={"ranks": (0, 8), "targets": ("up", "down")})
     read = partial(_random_user if options.model in LLAMAS else _user, base)

@@ -71,7 +71,7 @@ def test_katib_searches_the_population_s_space_dimension_by_dimension(tmp_path):
     assert searched.keys() == groups | others
     assert {
         one.source.removeprefix("search.space.") for one in searched.values()
-    } == SpaceSettings.model_fields.keys() - {"layer_groups"}
+    } == SpaceSettings.model_fields.keys() - {"layer_groups", "strengths"}  # every trial is scored at each strength
     assert project.parameters["trial"]["ranks"].keys() == {name.rpartition(".")[2] for name in groups}
     spec = yaml.safe_load((tmp_path / "katib.yaml").read_text())["spec"]
     assert spec["objective"]["objectiveMetricName"] == "loss"

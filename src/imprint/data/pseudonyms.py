@@ -50,9 +50,9 @@ def _digest(key: bytes, text: str) -> str:
 def load_key(path: Path, corpus_format: str) -> bytes:
     """The key for a corpus: public for `fabricated`, else the 32 bytes kept as hex at `path`.
 
-    The file is made on first use, readable by its owner alone, whole or not at all; of two processes that start at
-    once, both get the key of the first. Raises `SettingsError` for a file that holds no such key: a new key would
-    give every user a second pseudonym.
+    The file is made on first use, readable by its owner alone, whole or not at all (where the file system has hard
+    links); of two processes that start at once, both get the key of the first. Raises `SettingsError` for a file that
+    holds no such key: a new key would give every user a second pseudonym.
     """
     if corpus_format == "fabricated":
         return FABRICATED_KEY
@@ -91,10 +91,16 @@ def _name_once(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: less safe against a kill in between, and no less exclusive
+    except OSError:  # a file system without hard links: as exclusive, but a kill in between leaves a broken key
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(temporary.read_bytes())
+        try:
+            os.write(handle, temporary.read_bytes())
+            os.fsync(handle)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(handle)
 
 
 def _broken(path: Path, found: str) -> SettingsError:

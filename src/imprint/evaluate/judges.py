@@ -186,8 +186,10 @@ class EndpointJudge:
                     return json.load(answer)
             except error.HTTPError as failure:
                 problem, again = f"state {failure.code}", failure.code in MAY_PASS
-            except (OSError, HTTPException) as failure:  # refused, timed out, dropped half-way
+            except OSError as failure:  # refused, timed out
                 problem, again = f"{type(failure).__name__}: {failure}", True
+            except HTTPException as failure:  # dropped half-way, or no HTTP: its text is the endpoint's
+                problem, again = type(failure).__name__, True
             except ValueError:
                 problem, again = "something that is not JSON", False
             if not again or attempt == ATTEMPTS:
@@ -201,7 +203,9 @@ class EndpointJudge:
 
 def _outline(given: Any) -> str:
     """What kind of answer it is, without what it says: an endpoint may repeat what users wrote."""
-    return f"an object with {sorted(given)}" if isinstance(given, dict) else f"a {type(given).__name__}"
+    if isinstance(given, dict):
+        return "an object with an 'error'" if "error" in given else f"an object of {len(given)} entries"
+    return f"of type {type(given).__name__}"
 
 
 def judge_of(settings: JudgeSettings, base: BaseModelInUse | None, slots: int) -> Judge:

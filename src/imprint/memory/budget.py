@@ -14,6 +14,7 @@ def within_budget(
 ) -> tuple[dict[str, MemoryConfig], int]:
     """These configs with no more epochs than the compared users together can afford, and the tokens those train on.
 
+    A strength was found for a memory with all of its epochs; with fewer a memory is used as trained.
     Others get no more epochs either, and cost nothing. `SettingsError` where not even one pass over all rows of the
     compared users is within the budget.
     """
@@ -25,8 +26,9 @@ def within_budget(
             f"takes {once}. Next: give at least that."
         )
     most = budget // max(1, once)
-    kept = {
-        user_id: configs[user_id].model_copy(update={"epochs": min(configs[user_id].epochs, most)})
-        for user_id in tokens
-    }
+    kept = {user_id: _with_at_most(configs[user_id], most) for user_id in tokens}
     return kept, sum(kept[user_id].epochs * count for user_id, count in tokens.items() if user_id in compared)
+
+
+def _with_at_most(config: MemoryConfig, epochs: int) -> MemoryConfig:
+    return config if config.epochs <= epochs else config.as_trained.model_copy(update={"epochs": epochs})

@@ -23,7 +23,7 @@ Target = Literal["gate", "up", "down", "query", "key", "value", "output"]
 
 
 class MemoryConfig(BaseModel):
-    """How a user's memory is shaped and trained."""
+    """How a user's memory is shaped, trained and added."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +31,7 @@ class MemoryConfig(BaseModel):
         min_length=1, max_length=MAX_GROUPS, description="LoRA rank of each layer group, first layers first; 0: none."
     )
     targets: tuple[Target, ...] = Field(min_length=1, description="Linears that carry a LoRA in those layers.")
-    alpha_ratio: float = Field(gt=0, le=64, description="lora_alpha / rank: the scale of the LoRA's output.")
+    alpha_ratio: float = Field(gt=0, le=64, description="lora_alpha / rank: the LoRA's scale in training.")
     n_memories: Annotated[int, Field(ge=1, le=MAX_EPISODES)] = Field(description="Episodes the history is cut into.")
     learning_rate: float = Field(gt=0, le=1, description="Peak learning rate of AdamW.")
     epochs: int = Field(ge=1, le=100, description="Passes over each episode's rows.")

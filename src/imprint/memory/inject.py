@@ -5,8 +5,8 @@ Users are trained crew by crew. A finished crew is on disk at once, a part a use
 members as before, so that it ends with the same bytes; a kill loses the crew in flight and nobody else. When all parts
 are there, they are packed into the store and removed. A store is kept under the same kind of name, so an unchanged
 population is never trained twice. Nor is a user whom a trial of their own study or another method has trained on the
-same rows in the same config: where memories may be taken from is part of the name, because in other company a user's
-weights differ in their last bits.
+same rows in the same config, whatever its strength: where memories may be taken from is part of the name, because in
+other company a user's weights differ in their last bits.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def train_memories(
     `on_user(done, users)` is called after each. `chosen_by` says where the configs came from (search and trial) and is
     kept with the store, as are the fingerprints of the users' rows: a memory can be followed back to what made it.
     A memory that one of the `others` has, or that a trial of users' own searches made (`own_searches` in `chosen_by`,
-    of this store or the others), of the same rows in the same config, is taken from there with its seconds, and the
-    store says so; never where training may stop early.
+    of this store or the others), of the same rows in the same config but for its strength, is taken from there with its
+    seconds, and the store says so; never where training may stop early.
     """
     made_by = trained_by(base, memory, seed)
     origins = [chosen_by, *(record.chosen_by for record in others)]

@@ -1,6 +1,6 @@
 """Memories that trials of users' own or cohorts' studies made: who is given such a config is not trained in it again.
 
-    <workspace>/tried-memories-<search>/<user_id>/<config>.safetensors
+    <workspace>/tried-memories-<search>/<user_id>/<config as trained>.safetensors
 
 Of each user stay the memories that may be wanted: of their study's first trial that did not fail, which is in the
 population's config, and of the config that it would choose by now. They may be removed at any time; then users are

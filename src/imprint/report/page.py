@@ -106,6 +106,7 @@ def render_report(
         figures=_figures(trials, scores, specificity),
         trial_counts=_trial_counts(trials),
         top_trials=ranked[:TOP_TRIALS],
+        strengths=any((trial["config"] or {}).get("strength", 1.0) != 1.0 for trial in trials),
         search=search,
         chosen=search["population"]["tpe"] if search else None,
         examples=[("Largest gains", best), ("Largest losses, or smallest gains", worst)],

@@ -212,14 +212,14 @@ def config_in_words(config: Mapping[str, Any] | None) -> str:
         parts.append("on " + " and ".join(str(target) for target in config["targets"]))
     if "alpha_ratio" in config:
         parts.append(f"lora_alpha {config['alpha_ratio']:g} times the rank")
-    if config.get("strength", 1.0) != 1.0:
-        parts.append(f"used at {config['strength']:g} of its strength")
     if "n_memories" in config:
         parts.append(f"{config['n_memories']} episode{'' if config['n_memories'] == 1 else 's'}")
     if "learning_rate" in config:
         parts.append(f"learning rate {config['learning_rate']:.2g}")
     if "epochs" in config:
         parts.append(f"{config['epochs']} epoch{'' if config['epochs'] == 1 else 's'}")
+    if config.get("strength", 1.0) != 1.0:
+        parts.append(f"added at {config['strength']:g} times its trained strength")
     return "; ".join(parts) or "no config recorded"
 
 

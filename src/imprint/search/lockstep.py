@@ -11,17 +11,21 @@ from dataclasses import dataclass
 
 from imprint.base.sites import Site
 from imprint.search.journal import Journal, Trial
-from imprint.search.objective import Objective, Pilot, Point
+from imprint.search.objective import Objective, Pilot, Wanted
 from imprint.search.study import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A study, whose users its trials are trained and scored on, and its budget of trials."""
+    """A study, whose users its trials are trained on, its budget of trials, and the strengths each is scored at.
+
+    No strengths: each config's own.
+    """
 
     study: Study
     pilots: Sequence[Pilot]
     budget: int
+    strengths: tuple[float, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -50,10 +54,11 @@ def run_rounds(
             return
         unfinished = [one for one in searched if one.study.remaining(one.budget) > 0]
         asked = [one.study.ask(sites) for one in unfinished]
-        points = [
-            Point(one.pilots, point.config, one.study.strengths) for one, point in zip(unfinished, asked, strict=True)
+        wanted = [
+            Wanted(one.pilots, point.config, one.strengths or (point.config.strength,))
+            for one, point in zip(unfinished, asked, strict=True)
         ]
-        for one, point, outcome in zip(unfinished, asked, objective.outcomes(points), strict=True):
+        for one, point, outcome in zip(unfinished, asked, objective.outcomes(wanted), strict=True):
             one.study.tell(point, **outcome)
         before_round_ends()
         journal.end_round()

@@ -52,12 +52,12 @@ class Pilot:
         return fingerprint(fingerprint_of_examples(self.train), fingerprint_of_examples(self.validation))
 
 
-class Point(NamedTuple):
-    """What a study asks: a config for these users, to be scored at each of these strengths."""
+class Wanted(NamedTuple):
+    """What a study wants to know of a config: its worth for these users at the best of these strengths."""
 
     pilots: Sequence[Pilot]
     config: MemoryConfig
-    strengths: tuple[float, ...] = (1.0,)
+    strengths: tuple[float, ...]
 
 
 class Scored(NamedTuple):
@@ -91,8 +91,8 @@ class Objective:
         self._training = Training(base, memory, seed)
         self._server = Server(base, memory.fleet.scoring_slots)
 
-    def scores(self, asked: Sequence[Point]) -> list[Scored]:
-        """What each point's memories are worth at the best strength for all of its pilots; all in one fleet."""
+    def scores(self, asked: Sequence[Wanted]) -> list[Scored]:
+        """What each config's memories are worth at the best strength for its pilots together; all in one fleet."""
         from imprint.memory.trainee import Job
 
         jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, set[float]]] = {}
@@ -116,17 +116,18 @@ class Objective:
             for strength in sorted(wanted)
         }
 
-        def best(point: Point) -> Scored:
-            config = point.config.as_trained
+        def best(wanted: Wanted) -> Scored:
+            config = wanted.config.as_trained
+            nearest = sorted(wanted.strengths, key=lambda strength: abs(strength - 1))  # of equally good ones
             at_each = [
-                Scored(strength, {pilot.user_id: found[pilot.user_id, config, strength] for pilot in point.pilots})
-                for strength in point.strengths
+                Scored(strength, {pilot.user_id: found[pilot.user_id, config, strength] for pilot in wanted.pilots})
+                for strength in nearest
             ]
             return min(at_each, key=lambda one: one.value if math.isfinite(one.value) else math.inf)
 
-        return [best(point) for point in asked]
+        return [best(wanted) for wanted in asked]
 
-    def outcomes(self, asked: Sequence[Point]) -> list[dict[str, Any]]:
+    def outcomes(self, asked: Sequence[Wanted]) -> list[dict[str, Any]]:
         """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
         started = time.perf_counter()
         self._fresh.clear()
@@ -144,7 +145,8 @@ class Objective:
             self._keep(*made)
         seconds = (time.perf_counter() - started) / len(asked)
         return [
-            {**self._outcome(point.config, mine), "seconds": seconds} for point, mine in zip(asked, scores, strict=True)
+            {**self._outcome(wanted.config, mine), "seconds": seconds}
+            for wanted, mine in zip(asked, scores, strict=True)
         ]
 
     def _outcome(self, config: MemoryConfig, scored: Scored) -> dict[str, Any]:
@@ -161,13 +163,15 @@ def try_config(
     config: MemoryConfig,
     memory: MemorySettings,
     seed: int,
-    strengths: tuple[float, ...] = (1.0,),
+    strengths: tuple[float, ...] = (),
 ) -> dict[str, Any]:
     """One config on these users: `strength`, `objective_value`, `trainable_parameters`, `per_user`, `seconds`.
 
+    Scored at each of `strengths`, or at the config's own, of which it has the best.
+
     `TrialFailedError` where there is no objective value, which a search takes as a failed trial.
     """
-    (outcome,) = Objective(base, memory, seed).outcomes([Point(pilots, config, strengths)])
+    (outcome,) = Objective(base, memory, seed).outcomes([Wanted(pilots, config, strengths or (config.strength,))])
     if outcome.pop("status") != "ok":
         raise TrialFailedError(
             f"the config {config.model_dump_json()} has no objective value: {outcome['error']}. "

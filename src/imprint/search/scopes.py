@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 OnTrial = Callable[..., None]
 
+OWN_STRENGTH_ROWS = 6
+"""Validation rows from which on a study's users have a strength of their own: with three it was noise (docs/log.md)."""
+
 
 class Choice(BaseModel):
     """A config, and the trial it comes from."""
@@ -139,6 +142,8 @@ class _Search:
     ) -> None:
         self._base, self._settings, self._memory, self._seed = base, _within_layers(settings, base), memory, seed
         self._workspace = workspace
+        # with the fixed config's own among them, the study that begins there cannot end worse
+        self._strengths = tuple(dict.fromkeys((*settings.space.strengths, memory.fixed_config.strength)))
 
     def population(self, pilots: Sequence[Pilot], on_trial: OnTrial) -> tuple[str, dict[str, Searched]]:
         """TPE, random search and the fixed config on the pilots, in lockstep; the search's name and its studies."""
@@ -147,8 +152,8 @@ class _Search:
         random_trials = settings.trials if settings.random_trials is None else settings.random_trials
         studies = {
             # Bayesian search starts where one would without it
-            "tpe": Searched(self._study("tpe", journal, [fixed]), pilots, settings.trials),
-            "random": Searched(self._study("random", journal, []), pilots, random_trials),
+            "tpe": Searched(self._study("tpe", journal, [fixed]), pilots, settings.trials, self._strengths),
+            "random": Searched(self._study("random", journal, []), pilots, random_trials, self._strengths),
             "fixed": Searched(FixedStudy("fixed", fixed, journal), pilots, 1),
         }
 
@@ -171,10 +176,17 @@ class _Search:
         # a group's study is another where it begins elsewhere, or with others in the group
         sizes = {group: len(pilots) for group, pilots in groups.items()}
         begun_at = [config.model_dump(mode="json") for config in population.start]
+        begun_at.append({"strength": population.population["tpe"].config.strength})
         name, journal = self._journal(self._settings.scope, members, sizes, begun_at)
         trials = own_trials(self._settings)
+        everybodys = (population.population["tpe"].config.strength,)
         studies = {
-            group: Searched(self._study(group, journal, population.start), pilots, trials)
+            group: Searched(
+                self._study(group, journal, population.start),
+                pilots,
+                trials,
+                self._strengths if _enough(pilots) else everybodys,
+            )
             for group, pilots in groups.items()
         }
 
@@ -221,6 +233,10 @@ class _Search:
 def own_trials(settings: SearchSettings) -> int:
     """Trials of each user's or cohort's study."""
     return settings.own_trials or settings.trials
+
+
+def _enough(pilots: Sequence[Pilot]) -> bool:
+    return sum(len(pilot.validation) for pilot in pilots) >= OWN_STRENGTH_ROWS
 
 
 def _good(trials: Sequence[Trial]) -> list[Trial]:

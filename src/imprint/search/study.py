@@ -61,11 +61,6 @@ class Study:
         """All trials so far, refused and failed ones among them, by number."""
         return self.journal.of(self.name)
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        """At which each of its trials is scored."""
-        return self.space.strengths
-
     def remaining(self, budget: int) -> int:
         """Trials still to evaluate: refused points do not use up the budget, failed ones do."""
         return budget - sum(trial.status != "refused" for trial in self.trials)
@@ -103,12 +98,14 @@ class Study:
             f"the last: {reason}. Next: allow more ranks above 0, and targets that the base has."
         )
 
-    def tell(self, asked: Asked, strength: float = 1.0, **outcome: Any) -> Trial:
+    def tell(self, asked: Asked, strength: float | None = None, **outcome: Any) -> Trial:
         """Record what came of a point: `status`, and for a good one `objective_value` and what else was measured.
 
-        `strength` is the one at which it was measured; the trial's config has it.
+        `strength` is the one at which it was measured, if not the config's own; the trial's config has it.
         """
-        config = {**asked.config.model_dump(mode="json"), "strength": strength}
+        config = asked.config.model_dump(mode="json")
+        if strength is not None:
+            config["strength"] = strength
         trial = Trial(study=self.name, tid=asked.tid, values=asked.values, config=config, **outcome)
         self.journal.add(trial)
         return trial
@@ -157,11 +154,6 @@ class FixedStudy(Study):
     def __init__(self, name: str, config: MemoryConfig, journal: Journal) -> None:
         """A study of `config` alone."""
         self.name, self.journal, self._config = name, journal, config
-
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        """The config's own."""
-        return (self._config.strength,)
 
     def ask(self, sites: Sequence[Site] = ()) -> Asked:
         """The config."""

@@ -34,6 +34,14 @@ def test_epochs_are_cut_for_those_who_have_too_many_and_for_nobody_else(historie
     assert within_budget(histories, configs, 100 * once, ("u1", "u2"))[0] == configs
 
 
+def test_a_strength_found_with_all_epochs_goes_with_the_epochs(histories):
+    configs = {user: config(epochs).model_copy(update={"strength": 1.5}) for user, epochs in (("u1", 2), ("u2", 9))}
+
+    kept, _ = within_budget(histories, configs, 3 * tokens(histories, {"u1": 1, "u2": 1}), ("u1", "u2"))
+
+    assert {user: one.strength for user, one in kept.items()} == {"u1": 1.5, "u2": 1.0}
+
+
 def test_less_than_one_pass_is_refused_with_what_is_needed(histories):
     once = tokens(histories, {"u1": 1, "u2": 1})
     configs = dict.fromkeys(("u1", "u2"), config(1))

@@ -276,8 +276,17 @@ def test_the_page_says_by_what_order_earlier_and_later_are_told(full: dict[str, 
     assert later in page
 
 
+@pytest.mark.parametrize("strength", [1.0, 1.5])
+def test_the_page_says_what_advantage_a_strength_is_on_the_rows_that_chose_it(
+    full: dict[str, Any], trial: Make, strength
+):
+    one = trial("tpe", 0, 2.0)
+    page = render_report(**{**full, "trials": [{**one, "config": {**one["config"], "strength": strength}}]})
+    assert ("at the strength at which its memories did best" in page) == (strength != 1.0)
+
+
 @pytest.mark.parametrize(
-    ("own_strengths", "says"), [(0, "else."), (1, "else, though 1 of these add their memory more or less strongly")]
+    ("own_strengths", "says"), [(0, "else."), (1, "else; 1 of those who stayed add their memory at another strength.")]
 )
 def test_the_page_counts_the_further_studies_and_what_they_found(
     full: dict[str, Any], trial: Make, own_strengths: int, says: str

@@ -188,4 +188,6 @@ def test_a_config_is_told_completely(trial: Make) -> None:
         "none in layer groups 1 to 2, rank 8 in layer groups 3 to 4 of 4; on up and down; "
         "lora_alpha 2 times the rank; 2 episodes; learning rate 0.002; 3 epochs"
     )
+    assert config_in_words({"epochs": 2, "strength": 1.5}) == "2 epochs; added at 1.5 times its trained strength"
+    assert config_in_words({"epochs": 2, "strength": 1.0}) == "2 epochs"
     assert config_in_words({}) == "no config recorded"

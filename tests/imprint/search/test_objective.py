@@ -15,7 +15,7 @@ from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.trainer import train_memory
 from imprint.memory.weights import remembering
 from imprint.provenance import fingerprint
-from imprint.search.objective import Objective, Pilot, Point, try_config
+from imprint.search.objective import Objective, Pilot, Wanted, try_config
 from imprint.search.scopes import search_population
 from imprint.search.settings import SearchSettings, SpaceSettings, TrialSettings
 
@@ -40,8 +40,8 @@ def losses(base, memory, *asked):
 
 def test_a_trial_stops_where_the_one_user_trainer_stops(llama, pilots):
     """And is scored on the rows it was stopped by."""
-    (found,) = losses(llama, ON, Point(pilots, RESTLESS))
-    (through,) = losses(llama, OFF, Point(pilots, RESTLESS))
+    (found,) = losses(llama, ON, Wanted(pilots, RESTLESS, (1.0,)))
+    (through,) = losses(llama, OFF, Wanted(pilots, RESTLESS, (1.0,)))
 
     for pilot in pilots:
         how = 1, 16, pilot.validation, ON.early_stopping
@@ -113,7 +113,7 @@ def test_a_round_that_fails_is_tried_in_halves_and_nothing_of_it_is_kept_meanwhi
 
     monkeypatch.setattr(Objective, "scores", crowded)
     configs = [FIXED.model_copy(update={"alpha_ratio": float(ratio)}) for ratio in (1, 2, 4)]
-    outcomes = Objective(llama, OFF, 1).outcomes([Point(pilots, config) for config in configs])
+    outcomes = Objective(llama, OFF, 1).outcomes([Wanted(pilots, config, (1.0,)) for config in configs])
 
     assert sizes == [3, 1, 2, 1, 1]
     assert [outcome["status"] for outcome in outcomes] == ["ok"] * 3

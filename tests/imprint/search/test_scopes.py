@@ -9,7 +9,7 @@ from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
 from imprint.search.journal import Trial
-from imprint.search.objective import Objective, Pilot, Point
+from imprint.search.objective import Objective, Pilot, Wanted
 from imprint.search.scopes import best_of, search_groups, search_population
 from imprint.search.settings import SearchSettings, SpaceSettings
 
@@ -59,8 +59,8 @@ def test_tpe_and_random_get_equal_budgets_and_the_fixed_config_is_beside_them(ll
 def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
     objective = Objective(llama, MEMORY, 1)
 
-    ((_, together),) = objective.scores([Point(pilots, FIXED)])
-    (_, alone), (_, again) = objective.scores([Point(pilots[1:], FIXED), Point(pilots, FIXED)])
+    ((_, together),) = objective.scores([Wanted(pilots, FIXED, (1.0,))])
+    (_, alone), (_, again) = objective.scores([Wanted(pilots[1:], FIXED, (1.0,)), Wanted(pilots, FIXED, (1.0,))])
 
     assert together.keys() == {"u1", "u2"}
     assert alone["u2"] == pytest.approx(together["u2"], rel=1e-5)

@@ -1,18 +1,22 @@
 """Every trial is scored at each strength of the space, and a study keeps the best for its users."""
 
+from dataclasses import replace
+
 import pytest
 from toys import invented_rows
 
-from imprint.base.loss import mean_loss
+from imprint.base.loss import RowLoss, mean_loss
 from imprint.memory.config import MemoryConfig
 from imprint.memory.serve import Server
 from imprint.memory.settings import MemorySettings
 from imprint.memory.trainer import train_memory
-from imprint.search.objective import Objective, Pilot, Point
+from imprint.search.journal import Journal
+from imprint.search.objective import Objective, Pilot, Wanted, try_config
 from imprint.search.own import choices_table, count_own, own_configs
-from imprint.search.scopes import search_groups, search_population
+from imprint.search.scopes import OWN_STRENGTH_ROWS, search_groups, search_population
 from imprint.search.scoping import study_groups
 from imprint.search.settings import SearchSettings, SpaceSettings
+from imprint.search.study import FixedStudy
 
 STRENGTHS = (0.5, 1.0, 1.5)
 FIXED = MemoryConfig(ranks=(4,), targets=("up", "down"), alpha_ratio=2.0, n_memories=1, learning_rate=5e-2, epochs=10)
@@ -46,7 +50,7 @@ def at_each(base, user):
 def test_a_study_takes_the_strength_that_is_best_for_its_users_together(llama, users):
     same, other = (at_each(llama, user) for user in users)
     together = {strength: (same[strength] + other[strength]) / 2 for strength in STRENGTHS}
-    asked = [Point(users[:1], FIXED, STRENGTHS), Point(users[1:], FIXED, STRENGTHS), Point(users, FIXED, STRENGTHS)]
+    asked = [Wanted(users[:1], FIXED, STRENGTHS), Wanted(users[1:], FIXED, STRENGTHS), Wanted(users, FIXED, STRENGTHS)]
 
     found = Objective(llama, MEMORY, 1).scores(asked)
 
@@ -64,7 +68,11 @@ def test_the_fixed_config_is_only_what_it_is(llama, users, tmp_path):
 
     assert [trial.config["strength"] for trial in trials if trial.study == "fixed"] == [0.6]
     searched = [trial for trial in trials if trial.status == "ok" and trial.study != "fixed"]
-    assert {trial.config["strength"] for trial in searched} <= set(STRENGTHS)
+    assert {trial.config["strength"] for trial in searched} <= {*STRENGTHS, 0.6}
+    assert {trial.config["strength"] for trial in searched} != {0.6}
+    first = next(trial for trial in searched if trial.study == "tpe")
+    fixed = next(trial for trial in trials if trial.study == "fixed")
+    assert first.objective_value <= fixed.objective_value, "TPE begins there, and can only improve on it"
 
 
 def test_whoever_begins_at_the_populations_config_has_a_strength_of_their_own(llama, users, tmp_path):
@@ -94,10 +102,40 @@ def test_a_user_whose_strength_alone_is_their_own_has_stayed(llama, users, tmp_p
 
     counted = count_own(table, lambda shard: choices, ["shard-00000"], population.population["tpe"].config)
 
-    assert (counted["own_users"], counted["stayed"]) == (2, 2)
-    assert counted["own_strengths"] >= 1
     configs = own_configs(table, lambda shard: choices, "shard-00000").configs
     assert configs["same"].strength != configs["other"].strength
+    others = [one for one in configs.values() if one.strength != population.population["tpe"].config.strength]
+    assert counted == {"studies": 2, "own_users": 2, "stayed": 2, "own_strengths": len(others)}
+
+
+@pytest.mark.parametrize(("rows", "of_their_own"), [(OWN_STRENGTH_ROWS - 1, False), (OWN_STRENGTH_ROWS, True)])
+def test_who_has_few_validation_rows_has_the_populations_strength(llama, users, tmp_path, rows, of_their_own):
+    population, _ = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
+    few = {f"user/{one.user_id}": [replace(one, validation=one.validation[:rows])] for one in users}
+
+    found = search_groups(llama, few, population, SETTINGS, MEMORY, 1, tmp_path, tmp_path)
+
+    theirs = {trial.config["strength"] for trial in found.trials if trial.status == "ok"}
+    assert (theirs == {population.population["tpe"].config.strength}) is not of_their_own
+
+
+def test_a_trial_that_fails_keeps_the_strength_that_was_asked_for(tmp_path):
+    study = FixedStudy("fixed", FIXED.model_copy(update={"strength": 0.6}), Journal(tmp_path / "trials.jsonl"))
+    assert study.tell(study.ask(), status="failed", error="too much").config["strength"] == 0.6
+
+
+def test_a_config_is_tried_by_itself_at_its_own_strength_or_at_the_best_of_some(llama, users):
+    weak = FIXED.model_copy(update={"strength": 0.5})
+    losses = at_each(llama, users[1])
+    own, best = try_config(llama, users[1:], weak, MEMORY, 1), try_config(llama, users[1:], weak, MEMORY, 1, STRENGTHS)
+    assert (own["strength"], own["objective_value"]) == (0.5, pytest.approx(losses[0.5], rel=1e-4))
+    assert (best["strength"], best["objective_value"]) == (1.5, pytest.approx(min(losses.values()), rel=1e-4))
+
+
+def test_of_equally_good_strengths_the_one_nearest_to_training_is_taken(llama, users, monkeypatch):
+    monkeypatch.setattr(Server, "score", lambda self, memories, rows: [RowLoss("r", 2.0, 1) for _ in rows])
+    (found,) = Objective(llama, MEMORY, 1).scores([Wanted(users, FIXED, (0.5, 1.5, 1.25))])
+    assert found.strength == 1.25
 
 
 def test_a_strength_that_gives_no_number_is_not_taken(llama, users, monkeypatch):
@@ -111,5 +149,5 @@ def test_a_strength_that_gives_no_number_is_not_taken(llama, users, monkeypatch)
         ]
 
     monkeypatch.setattr(Server, "score", overflowing)
-    (found,) = Objective(llama, MEMORY, 1).scores([Point(users[:1], FIXED, STRENGTHS)])
+    (found,) = Objective(llama, MEMORY, 1).scores([Wanted(users[:1], FIXED, STRENGTHS)])
     assert found.strength == 1.0
