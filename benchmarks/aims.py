@@ -35,7 +35,7 @@ TRIALS = (
     Aim("trials_ratio_same_engine", "search in lockstep against one study after another, fleet", None),
 )
 FLAT = Aim("scale_memories_kept", "peak memory that training adds, a user more, in memories", 0.25, at_least=False)
-"""Flat. Two measurements of a process's memory differ by some megabytes, so the bound cannot be 0."""
+"""Flat. A heap goes on growing by some megabytes for a while, so the bound cannot be 0."""
 
 AIMS: Mapping[str, tuple[Aim, ...]] = {
     "cpu": (  # two cores, the embedded base, 64 users

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scale-users",
         type=_count,
         nargs="+",
-        help="sizes of the section scale (default: 8 32 128 512; a llama: no 512; quick: 8 32)",
+        help="sizes of the section scale (default: 8 32 128 512 2048; a llama: 8 32 128; quick: 8 32)",
     )
     parser.add_argument("--search-users", type=_count, help="users with a study in lockstep (default: all; quick: 8)")
     parser.add_argument("--search-trials", type=_count, help="trials of a study (default: 16; a llama, or quick: 4)")
@@ -110,7 +110,7 @@ def _options(asked: argparse.Namespace, workspace: str) -> Options:
     if (asked.search_users or searched) > users:
         sys.exit(f"--search-users {asked.search_users}: there are {users} users; next: raise --users.")
     trials = 4 if llama or asked.quick else 16
-    sizes = [8, 32] if asked.quick else [8, 32, 128] if llama else [8, 32, 128, 512]
+    sizes = [8, 32] if asked.quick else [8, 32, 128] if llama else [8, 32, 128, 512, 2048]
     return Options(
         users=users,
         quick=asked.quick,

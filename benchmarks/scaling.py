@@ -3,8 +3,10 @@
 Memories are trained as a run trains them: crew by crew, each crew's memories written to disk, and packed into a store
 at the end. As a script, it measures one size: `python benchmarks/scaling.py '{"users": 8, …}'`, the options as JSON.
 
-What a user more costs is the slope of peak memory between the two largest sizes: their rows, which a run holds, and
-what training them adds. The latter is given in memories too: who keeps all that was trained has a slope of at least 1.
+What a user more costs is their rows, which a run holds, by the two largest sizes before training; and what training
+them adds, by the growth of the largest one's peak from half of its users to all of them. The latter is given in
+memories too: who keeps all that was trained has a slope of at least 1. Peaks of two processes are not compared: by how
+a heap happens to be cut they differ by hundreds of MiB (docs/log.md), which is what thousands of memories take.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,30 +51,30 @@ def measure(given: Given) -> Measured:
 
 
 def slopes(smaller: dict[str, Any], larger: dict[str, Any]) -> dict[str, float]:
-    """What each user between two sizes adds to peak memory: bytes in all, of training alone, and that in memories."""
-    users = larger["users"] - smaller["users"]
+    """What a user more adds to peak memory: bytes in all, of training alone, and that in memories."""
+    later = larger["users"] - larger["users"] // 2
     memory = larger["memories_mib"] / larger["users"]
-    card = [("peak_card_mib", "before_card_mib")] if "peak_card_mib" in larger else []
-    grown = {
-        peak: [(larger[key] - smaller[key]) / users for key in (peak, before)]
-        for peak, before in [("peak_mib", "before_mib"), *card]
+    kinds = ["", "card_"] if "peak_card_mib" in larger else [""]
+    training = {kind: (larger[f"peak_{kind}mib"] - larger[f"half_{kind}mib"]) / later for kind in kinds}
+    rows = {
+        kind: (larger[f"before_{kind}mib"] - smaller[f"before_{kind}mib"]) / (larger["users"] - smaller["users"])
+        for kind in kinds
     }
-    training = {peak: all_of_it - rows for peak, (all_of_it, rows) in grown.items()}
     found = {
-        "scale_bytes_per_user": grown["peak_mib"][0] * MIB,
-        "scale_training_bytes_per_user": training["peak_mib"] * MIB,
+        "scale_bytes_per_user": (rows[""] + training[""]) * MIB,
+        "scale_training_bytes_per_user": training[""] * MIB,
         "scale_memories_kept": max(training.values()) / memory,
     }
-    return found | ({"scale_card_bytes_per_user": grown["peak_card_mib"][0] * MIB} if card else {})
+    return found | ({"scale_card_bytes_per_user": (rows["card_"] + training["card_"]) * MIB} if "card_" in rows else {})
 
 
 def _about_slopes(numbers: dict[str, Any], crew: int) -> tuple[str, str]:
     """The figure and the remark of the slope's line."""
-    smaller, larger = (one["users"] for one in numbers["scale"][-2:])
+    users = numbers["scale"][-1]["users"]
     training, kept = numbers["scale_training_bytes_per_user"] / 1024, numbers["scale_memories_kept"]
-    remark = f"from {smaller} to {larger} users; of it training {training:.0f} KiB, {kept:.2f} of one memory"
-    if smaller < crew:
-        remark += f"; a crew is {crew} users, which {smaller} do not fill"
+    remark = f"of it training {training:.0f} KiB, {kept:.2f} of one memory, from {users // 2} to {users} users"
+    if users // 2 < crew:
+        remark += f"; a crew is {crew} users, which {users // 2} do not fill"
     return f"{numbers['scale_bytes_per_user'] / 1024:.0f} KiB", remark
 
 
@@ -80,22 +82,34 @@ def train_once(setting: Setting) -> dict[str, Any]:
     """Train all users of a setting as a run does; what it took. Memory is the whole process's."""
     cuda = setting.device == "cuda"
     _train(setting, setting.users[:1])  # the libraries' own
-    before = {"before_mib": memory_now()}
+    memory = {"before_mib": memory_now()}
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-        before["before_card_mib"] = torch.cuda.memory_allocated() / MIB
-    seconds, record = timed(lambda: _train(setting, setting.users), setting.device)
+        memory["before_card_mib"] = torch.cuda.memory_allocated() / MIB
+
+    def note(when: str) -> None:
+        memory[f"{when}_mib"] = peak_memory_mib()
+        if cuda:
+            memory[f"{when}_card_mib"] = torch.cuda.max_memory_allocated() / MIB
+
+    def half_way(done: int, users: int) -> None:
+        if done == users // 2:
+            note("half")
+
+    note("half")  # of one user there is no half
+    seconds, record = timed(lambda: _train(setting, setting.users, half_way), setting.device)
+    note("peak")
     return {
         "users": len(setting.users),
         "seconds_per_user": seconds / len(setting.users),
-        **before,
-        "peak_mib": peak_memory_mib(),
-        **({"peak_card_mib": torch.cuda.max_memory_allocated() / MIB} if cuda else {}),
+        **memory,
         "memories_mib": record.bytes / MIB,
     }
 
 
-def _train(setting: Setting, users: Sequence[User]) -> StoreRecord:
+def _train(
+    setting: Setting, users: Sequence[User], on_user: Callable[[int, int], None] = lambda done, users: None
+) -> StoreRecord:
     """Every user's memory, by crews, into a store that is thrown away."""
     packs = shards()
     histories = [
@@ -104,7 +118,7 @@ def _train(setting: Setting, users: Sequence[User]) -> StoreRecord:
     ]
     configs = {user.user_id: setting.fixed for user in users}
     with TemporaryDirectory(prefix="imprint-bench-store-") as folder:
-        return train_memories(setting.base, histories, configs, SEED, setting.memory, Path(folder), {})
+        return train_memories(setting.base, histories, configs, SEED, setting.memory, Path(folder), {}, on_user)
 
 
 def _in_a_process(options: Options, users: int) -> dict[str, Any]:
