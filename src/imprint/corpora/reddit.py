@@ -35,10 +35,10 @@ class Reddit(Reader):
 
     def rows(self, counts: Counter[str]) -> Iterator[RawRow]:
         """A row a line; kinds: `replies`, `replies of deleted users`, `blank lines`, `unreadable`."""
-        for file in self._files:
+        for place, file in enumerate(self._files, start=1):
             for number, text, problem in decoded_lines(file, "utf-8"):
                 counts[READ] += 1
-                where = f"{file.name}:{number}"
+                where = f"file {place}:{number}"  # by its number: there are archives with files named after accounts
                 if text is not None and not text.strip():
                     counts["blank lines"] += 1
                     continue
