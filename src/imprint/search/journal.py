@@ -14,7 +14,10 @@ from imprint.storage import address, fetch, flush
 
 
 class Trial(BaseModel):
-    """One point of a study. Refused: no valid config, never trained. Failed: it raised, and the study went on."""
+    """One point of a study. Refused: no valid config, never trained. Failed: it raised, and the study went on.
+
+    `by_strength` has the mean loss of its users at each strength it was scored at; the others are of the best one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,6 +29,7 @@ class Trial(BaseModel):
     objective_value: float | None = None
     trainable_parameters: int | None = None
     per_user: dict[str, float] = {}
+    by_strength: dict[float, float] = {}
     seconds: float = 0.0
     error: str | None = None
 

@@ -6,10 +6,11 @@ full, because there are many studies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from imprint.base.sites import Site
+from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Journal, Trial
 from imprint.search.objective import Objective, Pilot, Wanted
 from imprint.search.study import Study
@@ -19,13 +20,14 @@ from imprint.search.study import Study
 class Searched:
     """A study, whose users its trials are trained on, its budget of trials, and the strengths each is scored at.
 
-    No strengths: each config's own.
+    No strengths: each config's own. `population` has by config what the pilots' mean loss was at each strength.
     """
 
     study: Study
     pilots: Sequence[Pilot]
     budget: int
     strengths: tuple[float, ...] = ()
+    population: Mapping[MemoryConfig, Mapping[float, float]] = field(default_factory=dict)
 
     @property
     def trials(self) -> list[Trial]:
@@ -55,7 +57,12 @@ def run_rounds(
         unfinished = [one for one in searched if one.study.remaining(one.budget) > 0]
         asked = [one.study.ask(sites) for one in unfinished]
         wanted = [
-            Wanted(one.pilots, point.config, one.strengths or (point.config.strength,))
+            Wanted(
+                one.pilots,
+                point.config,
+                one.strengths or (point.config.strength,),
+                one.population.get(point.config.as_trained, {}),
+            )
             for one, point in zip(unfinished, asked, strict=True)
         ]
         for one, point, outcome in zip(unfinished, asked, objective.outcomes(wanted), strict=True):

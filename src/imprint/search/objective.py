@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imprint.base.examples import Example, fingerprint_of_examples
@@ -52,19 +53,33 @@ class Pilot:
         return fingerprint(fingerprint_of_examples(self.train), fingerprint_of_examples(self.validation))
 
 
+PRIOR_TOKENS = 500
+"""Response tokens that the population's loss counts for beside a study's own when a strength is chosen: docs/log.md."""
+
+
 class Wanted(NamedTuple):
-    """What a study wants to know of a config: its worth for these users at the best of these strengths."""
+    """What a study wants to know of a config: its worth for these users at the best of these strengths.
+
+    `population` has the pilots' mean loss in this config at each of them, where it is known.
+    """
 
     pilots: Sequence[Pilot]
     config: MemoryConfig
     strengths: tuple[float, ...]
+    population: Mapping[float, float] = MappingProxyType({})
+
+    @property
+    def tokens(self) -> int:
+        """Response tokens of its users' validation rows."""
+        return sum(row.response_tokens for pilot in self.pilots for row in pilot.validation)
 
 
 class Scored(NamedTuple):
-    """Validation loss by user, at the strength at which their mean is lowest."""
+    """Validation loss by user at the strength that was chosen for them, and their mean loss at each."""
 
     strength: float
     per_user: dict[str, float]
+    by_strength: dict[float, float]
 
     @property
     def value(self) -> float:
@@ -96,7 +111,7 @@ class Objective:
         from imprint.memory.trainee import Job
 
         jobs: dict[tuple[str, MemoryConfig], tuple[Pilot, set[float]]] = {}
-        for pilots, config, strengths in asked:
+        for pilots, config, strengths, _ in asked:
             for pilot in pilots:  # two studies that ask the same of the same user are answered once
                 jobs.setdefault((pilot.user_id, config.as_trained), (pilot, set()))[1].update(strengths)
         trained = self._training.train(
@@ -116,16 +131,7 @@ class Objective:
             for strength in sorted(wanted)
         }
 
-        def best(wanted: Wanted) -> Scored:
-            config = wanted.config.as_trained
-            nearest = sorted(wanted.strengths, key=lambda strength: abs(strength - 1))  # of equally good ones
-            at_each = [
-                Scored(strength, {pilot.user_id: found[pilot.user_id, config, strength] for pilot in wanted.pilots})
-                for strength in nearest
-            ]
-            return min(at_each, key=lambda one: one.value if math.isfinite(one.value) else math.inf)
-
-        return [best(wanted) for wanted in asked]
+        return [_at_the_best_strength(wanted, found) for wanted in asked]
 
     def outcomes(self, asked: Sequence[Wanted]) -> list[dict[str, Any]]:
         """The outcome of each trial; what Imprint or torch refuse becomes a failed trial, and the others go on."""
@@ -154,7 +160,28 @@ class Objective:
             return {"status": "failed", "error": f"objective value {scored.value}: training diverged"}
         size = config.trainable_parameters(self._base.sites)
         measured = {"objective_value": scored.value, "trainable_parameters": size, "per_user": scored.per_user}
-        return {"status": "ok", "strength": scored.strength, **measured}
+        finite = {strength: loss for strength, loss in scored.by_strength.items() if math.isfinite(loss)}
+        return {"status": "ok", "strength": scored.strength, "by_strength": finite, **measured}
+
+
+def _at_the_best_strength(wanted: Wanted, found: Mapping[tuple[str, MemoryConfig, float], float]) -> Scored:
+    """The lowest mean loss of its users, as if `PRIOR_TOKENS` of the population's were among their rows."""
+    config = wanted.config.as_trained
+    losses = {
+        strength: {pilot.user_id: found[pilot.user_id, config, strength] for pilot in wanted.pilots}
+        for strength in sorted(wanted.strengths, key=lambda strength: abs(strength - 1))  # of equals the nearest to 1
+    }
+    means = {strength: sum(mine.values()) / len(mine) for strength, mine in losses.items()}
+    known = means.keys() <= wanted.population.keys()
+
+    def judged(strength: float) -> float:
+        if not math.isfinite(means[strength]):
+            return math.inf
+        prior = PRIOR_TOKENS * wanted.population[strength] if known else 0.0
+        return wanted.tokens * means[strength] + prior
+
+    chosen = min(means, key=judged)
+    return Scored(chosen, losses[chosen], means)
 
 
 def try_config(
@@ -172,6 +199,7 @@ def try_config(
     `TrialFailedError` where there is no objective value, which a search takes as a failed trial.
     """
     (outcome,) = Objective(base, memory, seed).outcomes([Wanted(pilots, config, strengths or (config.strength,))])
+    outcome.pop("by_strength", None)
     if outcome.pop("status") != "ok":
         raise TrialFailedError(
             f"the config {config.model_dump_json()} has no objective value: {outcome['error']}. "

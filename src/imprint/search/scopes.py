@@ -8,6 +8,7 @@ These are searched shard by shard: those of a shard move in lockstep, judged on 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -52,7 +53,10 @@ class Choice(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """What the population's search found: the best config of each of its studies, and where further studies begin."""
+    """What the population's search found: the best config of each of its studies, and where further studies begin.
+
+    `start_by_strength` has for each config in `start` the pilots' mean loss at each strength.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,6 +65,7 @@ class SearchResult(BaseModel):
     pilots: int
     population: dict[str, Choice]
     start: tuple[MemoryConfig, ...]
+    start_by_strength: tuple[dict[float, float], ...] = ()
 
 
 class Found(NamedTuple):
@@ -94,12 +99,14 @@ def search_population(
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
     name, studies = _Search(base, settings, memory, seed, workspace).population(pilots, on_trial)
     trials = [trial for one in studies.values() for trial in one.trials]
+    start = _distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start)
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
         population={key: best_of(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
-        start=_distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start),
+        start=tuple(start),
+        start_by_strength=tuple(trial.by_strength for trial in start.values()),
     )
     return result, trials
 
@@ -177,15 +184,18 @@ class _Search:
         sizes = {group: len(pilots) for group, pilots in groups.items()}
         begun_at = [config.model_dump(mode="json") for config in population.start]
         begun_at.append({"strength": population.population["tpe"].config.strength})
+        begun_at += [{str(strength): loss for strength, loss in one.items()} for one in population.start_by_strength]
         name, journal = self._journal(self._settings.scope, members, sizes, begun_at)
         trials = own_trials(self._settings)
         everybodys = (population.population["tpe"].config.strength,)
+        by_strength = dict(zip(population.start, population.start_by_strength, strict=False))
         studies = {
             group: Searched(
                 self._study(group, journal, population.start),
                 pilots,
                 trials,
                 self._strengths if _enough(pilots) else everybodys,
+                by_strength,
             )
             for group, pilots in groups.items()
         }
@@ -279,6 +289,9 @@ def _config_of(trial: Trial) -> MemoryConfig:
     return MemoryConfig(**(trial.config or {}))
 
 
-def _distinct_best(trials: Sequence[Trial], count: int) -> tuple[MemoryConfig, ...]:
-    """The best configs, none twice: whoever begins there chooses a strength of their own."""
-    return tuple(dict.fromkeys(_config_of(trial).as_trained for trial in _ranked(trials)))[:count]
+def _distinct_best(trials: Sequence[Trial], count: int) -> dict[MemoryConfig, Trial]:
+    """The best configs, none twice, with their trials: whoever begins there chooses a strength of their own."""
+    best: dict[MemoryConfig, Trial] = {}
+    for trial in _ranked(trials):
+        best.setdefault(_config_of(trial).as_trained, trial)
+    return dict(islice(best.items(), count))

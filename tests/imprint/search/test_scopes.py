@@ -59,8 +59,8 @@ def test_tpe_and_random_get_equal_budgets_and_the_fixed_config_is_beside_them(ll
 def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
     objective = Objective(llama, MEMORY, 1)
 
-    ((_, together),) = objective.scores([Wanted(pilots, FIXED, (1.0,))])
-    (_, alone), (_, again) = objective.scores([Wanted(pilots[1:], FIXED, (1.0,)), Wanted(pilots, FIXED, (1.0,))])
+    ((_, together, _),) = objective.scores([Wanted(pilots, FIXED, (1.0,))])
+    (_, alone, _), (_, again, _) = objective.scores([Wanted(pilots[1:], FIXED, (1.0,)), Wanted(pilots, FIXED, (1.0,))])
 
     assert together.keys() == {"u1", "u2"}
     assert alone["u2"] == pytest.approx(together["u2"], rel=1e-5)
@@ -99,7 +99,7 @@ def test_a_trial_that_raises_is_recorded_and_the_others_go_on(llama, pilots, tmp
     scores = Objective.scores
 
     def failing_for_random(self, asked):
-        if any(config != FIXED for _, config, _ in asked[-2:]) and len(asked) > 1:
+        if any(config != FIXED for _, config, *_ in asked[-2:]) and len(asked) > 1:
             raise RuntimeError("out of memory")
         if asked[0][1] not in seen and len(seen) == 1:
             seen.append(asked[0][1])

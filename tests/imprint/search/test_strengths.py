@@ -11,9 +11,9 @@ from imprint.memory.serve import Server
 from imprint.memory.settings import MemorySettings
 from imprint.memory.trainer import train_memory
 from imprint.search.journal import Journal
-from imprint.search.objective import Objective, Pilot, Wanted, try_config
+from imprint.search.objective import PRIOR_TOKENS, Objective, Pilot, Wanted, try_config
 from imprint.search.own import choices_table, count_own, own_configs
-from imprint.search.scopes import OWN_STRENGTH_ROWS, search_groups, search_population
+from imprint.search.scopes import OWN_STRENGTH_ROWS, SearchResult, search_groups, search_population
 from imprint.search.scoping import study_groups
 from imprint.search.settings import SearchSettings, SpaceSettings
 from imprint.search.study import FixedStudy
@@ -25,6 +25,12 @@ SPACE = SpaceSettings(
     layer_groups=2, ranks=(0, 4), n_memories=(1,), epochs=(10,), learning_rate=(1e-2, 1e-1), strengths=STRENGTHS
 )
 SETTINGS = SearchSettings(trials=2, own_trials=2, startup_trials=2, warm_start=2, min_gain=0.0, space=SPACE)
+
+
+@pytest.fixture
+def own_rows_alone(monkeypatch):
+    """These users have some forty tokens, which the population's losses would outweigh."""
+    monkeypatch.setattr("imprint.search.objective.PRIOR_TOKENS", 0)
 
 
 @pytest.fixture
@@ -75,6 +81,7 @@ def test_the_fixed_config_is_only_what_it_is(llama, users, tmp_path):
     assert first.objective_value <= fixed.objective_value, "TPE begins there, and can only improve on it"
 
 
+@pytest.mark.usefixtures("own_rows_alone")
 def test_whoever_begins_at_the_populations_config_has_a_strength_of_their_own(llama, users, tmp_path):
     population, _ = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
     groups = {f"user/{user.user_id}": [user] for user in users}
@@ -89,6 +96,7 @@ def test_whoever_begins_at_the_populations_config_has_a_strength_of_their_own(ll
     assert chosen["user/same"].strength != chosen["user/other"].strength
 
 
+@pytest.mark.usefixtures("own_rows_alone")
 def test_a_user_whose_strength_alone_is_their_own_has_stayed(llama, users, tmp_path):
     import pyarrow.dataset as pads
 
@@ -108,6 +116,37 @@ def test_a_user_whose_strength_alone_is_their_own_has_stayed(llama, users, tmp_p
     assert counted == {"studies": 2, "own_users": 2, "stayed": 2, "own_strengths": len(others)}
 
 
+def test_the_populations_losses_count_for_so_many_of_a_users_own_tokens(llama, users):
+    """Whose rows say little is added as strongly as everybody; the objective stays the user's own loss."""
+    own = at_each(llama, users[0])
+    best, other = min(own, key=own.get), max(own, key=own.get)
+    tokens = sum(row.response_tokens for row in users[0].validation)
+    needed = tokens * (own[other] - own[best]) / PRIOR_TOKENS  # from here on the population's word outweighs the user's
+
+    def found(advantage, known=STRENGTHS):
+        population = {strength: 3.0 - (advantage if strength == other else 0.0) for strength in known}
+        (scored,) = Objective(llama, MEMORY, 1).scores([Wanted(users[:1], FIXED, STRENGTHS, population)])
+        return scored
+
+    assert found(0.8 * needed).strength != other
+    persuaded = found(1.2 * needed)
+    assert persuaded.strength == other
+    assert persuaded.value == pytest.approx(own[other], rel=1e-4)
+    assert found(9.0, known=(best, other)).strength == best, "where it is not known at each, it says nothing"
+
+
+def test_a_study_that_begins_at_the_populations_config_knows_its_losses_at_each_strength(llama, users, tmp_path):
+    population, trials = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
+    again = SearchResult.model_validate_json(population.model_dump_json())
+    assert again == population
+    for config, by_strength in zip(again.start, again.start_by_strength, strict=True):
+        (trial,) = (one for one in trials if one.study == "tpe" and MemoryConfig(**one.config).as_trained == config)
+        assert by_strength == trial.by_strength
+        assert by_strength.keys() == set(STRENGTHS)
+        assert min(by_strength.values()) == trial.objective_value
+
+
+@pytest.mark.usefixtures("own_rows_alone")
 @pytest.mark.parametrize(("rows", "of_their_own"), [(OWN_STRENGTH_ROWS - 1, False), (OWN_STRENGTH_ROWS, True)])
 def test_who_has_few_validation_rows_has_the_populations_strength(llama, users, tmp_path, rows, of_their_own):
     population, _ = search_population(llama, users, SETTINGS, MEMORY, 1, tmp_path)
