@@ -276,6 +276,16 @@ def test_the_page_says_by_what_order_earlier_and_later_are_told(full: dict[str, 
     assert later in page
 
 
+def test_sentences_that_follow_each_other_have_a_space_between_them(full: dict[str, Any], trial: Make) -> None:
+    search = {"scope": "population", "population": {"tpe": trial("tpe", 0, 2.0)}}
+    trials = [trial("tpe", 0, 2.0), trial("random", 0, 1.5)]
+    page = render_report(**{**full, "trials": trials, "search": search})
+    assert "found a better one" in page
+    assert (
+        re.findall(r"[a-z]\.[A-Z][a-z]+ ", page.partition("How the config was found")[2].partition("<script")[0]) == []
+    )
+
+
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 def test_the_page_says_what_advantage_a_strength_is_on_the_rows_that_chose_it(
     full: dict[str, Any], trial: Make, strength
