@@ -162,3 +162,15 @@ def data_reports() -> dict[str, Any]:
         },
         "base": {"family": "llama", "parameters": 5_800_000, "fingerprint": "fedcba9876543210", "settings": {"x": 1}},
     }
+
+
+@pytest.fixture
+def full(
+    evaluation: Callable[..., dict[str, Any]],
+    trials: list[dict[str, Any]],
+    specificity: dict[str, Any],
+    examples: list[dict[str, Any]],
+    data_reports: dict[str, Any],
+) -> dict[str, Any]:
+    """Every input of the page."""
+    return {**evaluation(), "trials": trials, "specificity": specificity, "examples": examples, **data_reports}

@@ -25,18 +25,6 @@ def own_part(page: str) -> str:
     return library.sub("", page)
 
 
-@pytest.fixture
-def full(
-    evaluation: Make,
-    trials: list[dict[str, Any]],
-    specificity: dict[str, Any],
-    examples: list[dict[str, Any]],
-    data_reports: dict[str, Any],
-) -> dict[str, Any]:
-    """Every input of the page."""
-    return {**evaluation(), "trials": trials, "specificity": specificity, "examples": examples, **data_reports}
-
-
 def test_the_whole_page_has_every_part(full: dict[str, Any]) -> None:
     """Headline, four figures, the table, the counts that add up, examples, definitions and conditions."""
     page = own_part(render_report(**full))
@@ -236,31 +224,6 @@ def test_conditions_are_flattened_without_losing_any() -> None:
     ]
 
 
-def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_not_used(evaluation: Make) -> None:
-    given = evaluation({"base": 2.6, "pooled": 2.4, "memory": 1.9})
-    config = {
-        "ranks": [4],
-        "targets": ["down"],
-        "alpha_ratio": 2.0,
-        "n_memories": 1,
-        "learning_rate": 1e-3,
-        "epochs": 2,
-    }
-    trial = {"status": "ok", "trainable_parameters": 10, "config": config, "seconds": 1.0, "error": None}
-    tpe = {**trial, "study": "tpe", "tid": 3, "objective_value": 2.0}
-    luckier = {**trial, "study": "random", "tid": 5, "objective_value": 1.5}
-
-    def shown(trials: list[dict[str, Any]]) -> str:
-        page = render_report(
-            given["metrics"], trials=trials, search={"scope": "population", "population": {"tpe": tpe}}
-        )
-        return " ".join(page.split())
-
-    assert "best config TPE found for the population is its trial 3" in shown([tpe])
-    assert "found a better one" not in shown([tpe])
-    assert "Random search found a better one, its trial 5" in shown([tpe, luckier])
-
-
 @pytest.mark.parametrize(
     ("untimed", "order", "later"),
     [
@@ -274,37 +237,3 @@ def test_the_page_says_by_what_order_earlier_and_later_are_told(full: dict[str, 
     page = " ".join(render_report(**{**full, "ingest": {**full["ingest"], "without_time": untimed}}).split())
     assert order in page
     assert later in page
-
-
-def test_sentences_that_follow_each_other_have_a_space_between_them(full: dict[str, Any], trial: Make) -> None:
-    search = {"scope": "population", "population": {"tpe": trial("tpe", 0, 2.0)}}
-    trials = [trial("tpe", 0, 2.0), trial("random", 0, 1.5)]
-    page = render_report(**{**full, "trials": trials, "search": search})
-    assert "found a better one" in page
-    assert (
-        re.findall(r"[a-z]\.[A-Z][a-z]+ ", page.partition("How the config was found")[2].partition("<script")[0]) == []
-    )
-
-
-@pytest.mark.parametrize("strength", [1.0, 1.5])
-def test_the_page_says_what_advantage_a_strength_is_on_the_rows_that_chose_it(
-    full: dict[str, Any], trial: Make, strength
-):
-    one = trial("tpe", 0, 2.0)
-    page = render_report(**{**full, "trials": [{**one, "config": {**one["config"], "strength": strength}}]})
-    assert ("at the strength at which its memories did best" in page) == (strength != 1.0)
-
-
-@pytest.mark.parametrize(
-    ("own_strengths", "says"), [(0, "else."), (1, "else; 1 of those who stayed add their memory at another strength.")]
-)
-def test_the_page_counts_the_further_studies_and_what_they_found(
-    full: dict[str, Any], trial: Make, own_strengths: int, says: str
-) -> None:
-    counted = {"studies": 3, "own_users": 2, "stayed": 1, "own_strengths": own_strengths}
-    search = {"scope": "user", "population": {"tpe": trial("tpe", 0, 2.0)}, **counted}
-    page = " ".join(render_report(**{**full, "trials": [trial("tpe", 0, 2.0)], "search": search}).split())
-    assert (
-        "In scope user, 3 further studies began at the population's best points and chose a config for 2 users by "
-        "their own validation rows; for 1 of them it is the population's, as for anybody " + says in page
-    )
