@@ -1,7 +1,7 @@
 """The objective: train a config on a study's users and score it on their validation rows; lower is better.
 
-Its value is the mean over those users of nats per response token, at the best of the strengths that are asked for: a
-trained memory is scored at each of them. The population's users are pilots, who are never reported; a user's own study
+Its value is the mean over those users of nats per response token, at the strength chosen of those that are asked for:
+a trained memory is scored at each of them. The population's users are pilots, who are never reported; a user's own study
 has that user alone. Test rows never come here.
 """
 
@@ -119,16 +119,16 @@ class Objective:
         )
         memories: list[Memory] = []
         rows: list[Example] = []
-        for one, (pilot, wanted) in zip(trained, jobs.values(), strict=True):
+        for one, (pilot, its_strengths) in zip(trained, jobs.values(), strict=True):
             self._fresh.append((pilot, one))
-            for strength in sorted(wanted):
+            for strength in sorted(its_strengths):
                 memories += [one.memory.at_strength(strength)] * len(pilot.validation)
                 rows += pilot.validation
         scored = iter(self._server.score(memories, rows))
         found = {
             (*key, strength): mean_loss([next(scored) for _ in pilot.validation])
-            for key, (pilot, wanted) in jobs.items()
-            for strength in sorted(wanted)
+            for key, (pilot, its_strengths) in jobs.items()
+            for strength in sorted(its_strengths)
         }
 
         return [_at_the_best_strength(wanted, found) for wanted in asked]
