@@ -1,8 +1,8 @@
 """The objective: train a config on a study's users and score it on their validation rows; lower is better.
 
 Its value is the mean over those users of nats per response token, at the strength chosen of those that are asked for:
-a trained memory is scored at each of them. The population's users are pilots, who are never reported; a user's own study
-has that user alone. Test rows never come here.
+a trained memory is scored at each of them. The population's users are pilots, who are never reported; a user's own
+study has that user alone. Test rows never come here.
 """
 
 from __future__ import annotations
