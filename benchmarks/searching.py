@@ -27,7 +27,8 @@ from setting import SEED, Setting, User
 from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Trial
 from imprint.search.objective import Pilot
-from imprint.search.scopes import best_of, search_groups, search_population
+from imprint.search.scopes import search_groups, search_population
+from imprint.search.selection import best_of
 
 ALONE, PEFT, LOCKSTEP = "one study after another, fleet", "one study after another, PEFT + Trainer", "lockstep"
 

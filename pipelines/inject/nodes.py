@@ -31,7 +31,7 @@ def train_memories(
     names = shards_at_hand(shard_names, shard)
     inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
     own = partial(own_configs, study_groups, own_choices)
-    for name, made in _train("memories", ["memory"], names, own, lambda name: [], *inputs):
+    for name, made in _train("memories", ["memory"], ("pilot", "reported"), names, own, lambda name: [], *inputs):
         yield {name: made["memory"]}
 
 
@@ -48,10 +48,7 @@ def train_baseline_memories(
     shard_names: list[str],
     shard: str | None,
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """What `memory` is held against: all in the fixed config, in random search's, and in the population's.
-
-    What `memory` or a trial of a user's own study has of such a config is taken from there (`train_memories`).
-    """
+    """What `memory` is held against: reported users in the fixed config, in random search's, in the population's."""
     from imprint.data.shards import shards_at_hand
     from imprint.search.chosen import chosen_configs
     from imprint.search.own import NOBODYS
@@ -60,13 +57,15 @@ def train_baseline_memories(
     names = shards_at_hand(shard_names, shard)
     inputs = user_histories, user_index, pooled_model, search_result, base, memory, seed, memory_workspace
     methods = [method for method in chosen_configs(SearchResult(**search_result)) if method != "memory"]
-    for name, made in _train("baselines", methods, names, lambda name: NOBODYS, lambda name: [memories(name)], *inputs):
+    ours, theirs = lambda name: NOBODYS, lambda name: [memories(name)]
+    for name, made in _train("baselines", methods, ("reported",), names, ours, theirs, *inputs):
         yield {name: made}
 
 
 def _train(
     title: str,
     methods: Sequence[str],
+    roles: Sequence[str],
     names: Sequence[str],
     own: Callable[[str], Any],
     there: Callable[[str], list[dict[str, Any]]],
@@ -86,11 +85,11 @@ def _train(
     from imprint.search.scopes import SearchResult
 
     model = load_base(BaseRecord(**pooled_model), base)
-    users = count_users(user_index, names, "pilot", "reported")
+    users = count_users(user_index, names, *roles)
     draw = shared_bar(title, "user", {(name, method): users[name] for name in names for method in methods})
     for name in names:
         chosen = chosen_configs(SearchResult(**search_result), own(name))
-        histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping)
+        histories = read_training(model, user_histories, users_in(user_index, name), memory.early_stopping, roles)
         made, others = {}, [StoreRecord(**one) for one in there(name)]
         for method in methods:
             configs = {one.user_id: chosen[method].config_of(one.user_id) for one in histories}

@@ -8,6 +8,7 @@ from collections import Counter
 from importlib import import_module
 
 import pytest
+import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from repository import ROOT
@@ -98,7 +99,8 @@ def test_an_override_changes_what_it_names_and_nothing_else(name):
 def test_an_experiment_keeps_what_it_does_not_name(name):
     """The values of `base/` are those that were measured."""
     base, own = parameters_of(None), parameters_of(name)
-    assert own["search"] == base["search"]
+    named = yaml.safe_load((ROOT / "conf" / name / "parameters.yml").read_text())
+    assert own["search"] == base["search"] | named.get("search", {})
     assert own["base"]["embedded"]["fit"]["learning_rate"] == base["base"]["embedded"]["fit"]["learning_rate"]
 
 

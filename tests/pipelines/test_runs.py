@@ -220,7 +220,20 @@ def test_whoever_has_a_study_of_their_own_is_not_trained_again(finished):
     others = records_of(data_root, "06_models/baseline_memories")
 
     assert set().union(*(one["taken"] for one in memory.values())) == reported
-    assert set().union(*(one["population_memory"]["taken"] for one in others.values())) >= reported
+    assert set().union(*(one["population_memory"]["taken"] for one in others.values())) == reported
+
+
+def test_pilots_have_a_memory_and_nothing_that_it_is_held_against(finished):
+    data_root, _ = finished
+    roles = {row["user_id"]: row["role"] for row in read_table(data_root / "04_feature/user_index")}
+
+    def served(records):
+        return {roles[user_id] for record in records for user_id in record["seconds"]}
+
+    assert served(records_of(data_root, "06_models/memories").values()) == {"pilot", "reported"}
+    others = records_of(data_root, "06_models/baseline_memories").values()
+    assert {method for one in others for method in one} >= {"fixed_memory", "random_memory", "population_memory"}
+    assert served(record for one in others for record in one.values()) == {"reported"}
 
 
 def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(finished, tmp_path):
@@ -245,6 +258,9 @@ def test_compare_measures_every_method_and_teaches_on_nobody_who_is_measured(fin
     compared = json.loads((data_root / "06_models/compared_memories.json").read_text())
     made_by_inject = {name: one["fingerprint"] for name, one in records_of(finished[0], "06_models/memories").items()}
     assert {name: one["fingerprint"] for name, one in compared["memory"]["stores"].items()} == made_by_inject
+    fixed = {name: one["fixed_memory"] for name, one in records_of(finished[0], "06_models/baseline_memories").items()}
+    for name, one in compared["fixed_memory"]["stores"].items():
+        assert one["fingerprint"] == fixed[name]["fingerprint"], "where the budget binds nobody"
     index = {row["user_id"]: row for row in read_table(data_root / "04_feature/user_index")}
     measured = read_table(data_root / "07_model_output/compared_scores")
     assert {index[row["user_id"]]["role"] for row in measured} == {"reported"}

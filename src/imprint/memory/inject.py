@@ -81,13 +81,17 @@ class _Made(NamedTuple):
 
 
 def read_training(
-    base: BaseModelInUse, table: pads.Dataset, index: Sequence[IndexRow], early_stopping: EarlyStopping | None = None
+    base: BaseModelInUse,
+    table: pads.Dataset,
+    index: Sequence[IndexRow],
+    early_stopping: EarlyStopping | None = None,
+    roles: Sequence[str] = ("pilot", "reported"),
 ) -> list[History]:
-    """The training split of every user who gets a memory (pilots and reported users), in the index's order.
+    """The training split of every user who gets a memory, or of those in `roles`, in the index's order.
 
     The validation split is read only where training may stop by it.
     """
-    users = users_of(index, "pilot", "reported")
+    users = users_of(index, *roles)
     train, encode = read_histories(table, users, "train"), base.encoder.examples
     validation = {} if early_stopping is None else read_histories(table, users, "validation")
     return [

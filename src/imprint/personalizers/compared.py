@@ -75,12 +75,12 @@ def train_memory_methods(
     """By memory method `{"stores", "tokens", "cut"}`: memories in the configs found, with affordable numbers of epochs.
 
     `stores` are records by shard, and `own` gives a shard's users with configs of their own. Where the budget binds
-    nobody, these are the memories that `inject` made, and nothing is trained again. Pilots have memories there too, but
-    are not compared: `tokens` and the budget are those of reported users, and `cut` how many of them have fewer epochs
-    than their config says. `bars(method, users)` gives a callback for each shard.
+    nobody, these are the memories that `inject` made, and nothing is trained again. Pilots have a memory of
+    the method `memory` there, but are not compared: `tokens` and the budget are those of reported users, and `cut` is
+    how many of them have fewer epochs than their config says. `bars(method, users)` gives a callback for each shard.
     """
     model = load_base(BaseRecord(**pooled_model), base)
-    histories = {name: read_training(model, table, users_in(index, name), memory.early_stopping) for name in shards}
+    everybody = {name: read_training(model, table, users_in(index, name), memory.early_stopping) for name in shards}
     chosen = {name: chosen_configs(found, own(name)) for name in shards}
     reported = {row["user_id"] for name in shards for row in users_of(users_in(index, name), "reported")}
     wanted = {name.removesuffix("+retrieval") for name in settings.methods}
@@ -89,11 +89,15 @@ def train_memory_methods(
     # as inject does: `memory` first, and what it has of the same config is the others' too
     order = sorted(chosen_configs(found), key=lambda method: method != "memory")
     for method in (method for method in order if method in wanted):
+        histories = {
+            name: [one for one in mine if method == "memory" or one.user_id in reported]
+            for name, mine in everybody.items()
+        }
+        users = [one for mine in histories.values() for one in mine]
         configs = {
             one.user_id: chosen[name][method].config_of(one.user_id) for name in shards for one in histories[name]
         }
-        everybody = [one for mine in histories.values() for one in mine]
-        kept, tokens = within_budget(everybody, configs, settings.budget_tokens, reported)
+        kept, tokens = within_budget(users, configs, settings.budget_tokens, reported)
         draw = bars(method, {name: len(mine) for name, mine in histories.items()})
         stores = {}
         for name, mine in histories.items():

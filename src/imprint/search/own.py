@@ -18,8 +18,9 @@ from imprint.memory.settings import MemorySettings
 from imprint.schema import own_choices_schema
 from imprint.search.journal import Trial
 from imprint.search.objective import read_pilots
-from imprint.search.scopes import Choice, OnTrial, SearchResult, search_groups
+from imprint.search.scopes import OnTrial, SearchResult, search_groups
 from imprint.search.scoping import members_of
+from imprint.search.selection import Choice
 from imprint.search.settings import SearchSettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ These are searched shard by shard: those of a shard move in lockstep, judged on 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -25,6 +24,16 @@ from imprint.provenance import fingerprint
 from imprint.search.journal import Journal, Trial
 from imprint.search.lockstep import Searched, run_rounds
 from imprint.search.objective import Objective, Pilot
+from imprint.search.selection import (
+    Choice,
+    best_of,
+    configs_of,
+    distinct,
+    first_and_best,
+    good,
+    surest_first,
+    surest_of,
+)
 from imprint.search.settings import SearchSettings
 from imprint.search.study import FixedStudy, Study
 
@@ -35,21 +44,6 @@ OnTrial = Callable[..., None]
 
 OWN_STRENGTH_ROWS = 6
 """Validation rows from which on a study's users have a strength of their own: with three it was noise (docs/log.md)."""
-
-
-class Choice(BaseModel):
-    """A config, and the trial it comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    study: str
-    tid: int
-    config: MemoryConfig
-    objective_value: float
-
-    def config_of(self, user_id: str) -> MemoryConfig:
-        """The same for everybody."""
-        return self.config
 
 
 class SearchResult(BaseModel):
@@ -99,12 +93,15 @@ def search_population(
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
     name, studies = _Search(base, settings, memory, seed, workspace).population(pilots, on_trial)
     trials = [trial for one in studies.values() for trial in one.trials]
-    start = _distinct_best([trial for trial in trials if trial.study != "random"], settings.warm_start)
+    surely = next(iter(good(studies["fixed"].trials)), None), settings.standard_errors
+    start = distinct(surest_first(studies["tpe"].trials, *surely), settings.warm_start)
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
-        population={key: best_of(one.trials) for key, one in studies.items() if _good(one.trials) or key == "tpe"},
+        population={
+            key: surest_of(one.trials, *surely) for key, one in studies.items() if good(one.trials) or key == "tpe"
+        },
         start=tuple(start),
         start_by_strength=tuple(trial.by_strength for trial in start.values()),
     )
@@ -130,7 +127,7 @@ def search_groups(
     search = _Search(base, settings, memory, seed, workspace)
     name, studies = search.groups(groups, population, on_trial, memory_workspace)
     trials = [trial for one in studies.values() for trial in one.trials]
-    choices = {key: best_of(one.trials, settings.min_gain) for key, one in studies.items() if _good(one.trials)}
+    choices = {key: best_of(one.trials, settings.min_gain) for key, one in studies.items() if good(one.trials)}
     return Found(name, choices, trials)
 
 
@@ -209,12 +206,12 @@ class _Search:
             if by and pilot.history:
                 tried.keep(trained, pilot.history, by)
 
-        held = {study: _configs_of(one.trials) for study, one in studies.items()}
+        held = {study: configs_of(one.trials) for study, one in studies.items()}
 
         def remove_unwanted() -> None:
             for study, one in studies.items():
-                wanted = _first_and_best(one.trials, self._settings.min_gain)
-                for config in (held[study] | _configs_of(one.trials[-1:])) - wanted:
+                wanted = first_and_best(one.trials, self._settings.min_gain)
+                for config in (held[study] | configs_of(one.trials[-1:])) - wanted:
                     for pilot in (pilot for pilot in one.pilots if by and pilot.history):
                         tried.remove(pilot.user_id, config)
                 held[study] = wanted
@@ -226,7 +223,7 @@ class _Search:
     def _journal(self, scope: str, pilots: Sequence[Pilot], *also: Any) -> tuple[str, Journal]:
         # budgets are no part of the name: more trials continue the same studies; nor is how many users share a pass
         elsewhere = {"trials", "random_trials", "own_trials", "scope", "cohorts", "warm_start", "min_gain"}
-        elsewhere |= {"max_train_rows", "max_validation_rows"}  # they are in the pilots' rows
+        elsewhere |= {"standard_errors", "max_train_rows", "max_validation_rows"}  # rows: they are in the pilots'
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"}, exclude_none=True)
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
@@ -249,49 +246,5 @@ def _enough(pilots: Sequence[Pilot]) -> bool:
     return sum(len(pilot.validation) for pilot in pilots) >= OWN_STRENGTH_ROWS
 
 
-def _good(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.objective_value is not None]
-
-
 def _lowest(trials: Sequence[Trial]) -> float | None:
-    return min((trial.objective_value for trial in _good(trials)), default=None)  # type: ignore[type-var]
-
-
-def _ranked(trials: Sequence[Trial]) -> list[Trial]:
-    return sorted(_good(trials), key=lambda trial: (trial.objective_value, trial.tid))
-
-
-def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
-    """The lowest objective value; the first good trial's unless that is at least `min_gain` above the lowest."""
-    ranked = _ranked(trials)
-    if not ranked:
-        raise NotEnoughDataError(
-            f"search: all {len(trials)} trials failed or were refused; the last says: {trials[-1].error}. "
-            "Next: narrow search.space, or look at the trials' journal."
-        )
-    best, first = ranked[0], _good(trials)[0]
-    if first.objective_value < best.objective_value + min_gain:  # type: ignore[operator]
-        best = first
-    return Choice(study=best.study, tid=best.tid, config=_config_of(best), objective_value=best.objective_value)
-
-
-def _first_and_best(trials: Sequence[Trial], min_gain: float) -> set[MemoryConfig]:
-    """What a study began at, and what it would choose by now, as trained; nothing before a trial was good."""
-    good = _good(trials)
-    return {_config_of(good[0]).as_trained, best_of(good, min_gain).config.as_trained} if good else set()
-
-
-def _configs_of(trials: Sequence[Trial]) -> set[MemoryConfig]:
-    return {_config_of(trial).as_trained for trial in trials if trial.config}
-
-
-def _config_of(trial: Trial) -> MemoryConfig:
-    return MemoryConfig(**(trial.config or {}))
-
-
-def _distinct_best(trials: Sequence[Trial], count: int) -> dict[MemoryConfig, Trial]:
-    """The best configs, none twice, with their trials: whoever begins there chooses a strength of their own."""
-    best: dict[MemoryConfig, Trial] = {}
-    for trial in _ranked(trials):
-        best.setdefault(_config_of(trial).as_trained, trial)
-    return dict(islice(best.items(), count))
+    return min((trial.objective_value for trial in good(trials)), default=None)  # type: ignore[type-var]

@@ -85,6 +85,12 @@ class SearchSettings(BaseModel):
         ge=0,
         description="Nats a response token: a user or cohort leaves the population's config for at least this gain.",
     )
+    standard_errors: float = Field(
+        default=1.0,
+        ge=0,
+        description="The population leaves the fixed config only for a mean gain above so many of its standard errors "
+        "over pilots; 0: for any gain.",
+    )
     trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the population's TPE study.")
     own_trials: int | None = Field(
         default=None, ge=1, le=10_000, description="Trials of each user's or cohort's study; null: as many as `trials`."

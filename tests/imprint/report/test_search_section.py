@@ -33,8 +33,13 @@ def test_the_page_names_the_config_the_memories_have_and_a_better_one_that_was_n
         )
         return " ".join(page.split())
 
-    assert "best config TPE found for the population is its trial 3" in shown([tpe])
+    unsure = {**trial, "study": "tpe", "tid": 4, "objective_value": 1.75}
+
+    assert "The population's config is that of TPE's trial 3" in shown([tpe])
     assert "found a better one" not in shown([tpe])
+    assert "may be chance" not in shown([tpe])
+    assert "Its trial 4 came to 1.750, but pilots differed so much" in shown([tpe, unsure])
+    assert "found a better one" not in shown([tpe, unsure])
     assert "Random search found a better one, its trial 5" in shown([tpe, luckier])
 
 

@@ -5,7 +5,8 @@ import pytest
 from imprint.memory.config import MemoryConfig
 from imprint.search.chosen import chosen_configs
 from imprint.search.own import OwnConfigs
-from imprint.search.scopes import Choice, SearchResult
+from imprint.search.scopes import SearchResult
+from imprint.search.selection import Choice
 
 
 def choice(study, epochs):

@@ -14,7 +14,8 @@ from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.search.journal import Journal
 from imprint.search.objective import Pilot, read_pilots
-from imprint.search.scopes import Choice, SearchResult, search_groups
+from imprint.search.scopes import SearchResult, search_groups
+from imprint.search.selection import Choice
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2, 2), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)

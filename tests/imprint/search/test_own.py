@@ -6,8 +6,8 @@ import pytest
 
 from imprint.memory.config import MemoryConfig
 from imprint.search.own import choices_table, count_own, own_configs
-from imprint.search.scopes import Choice
 from imprint.search.scoping import members_of, study_groups
+from imprint.search.selection import Choice
 from imprint.search.settings import SearchSettings
 
 INDEX = [

@@ -8,9 +8,8 @@ from toys import invented_rows
 from imprint.errors import MemoryConfigError, NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.search.journal import Trial
 from imprint.search.objective import Objective, Pilot, Wanted
-from imprint.search.scopes import best_of, search_groups, search_population
+from imprint.search.scopes import search_groups, search_population
 from imprint.search.settings import SearchSettings, SpaceSettings
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
@@ -54,6 +53,18 @@ def test_tpe_and_random_get_equal_budgets_and_the_fixed_config_is_beside_them(ll
     tpe = [trial.objective_value for trial in trials if trial.study == "tpe" and trial.status == "ok"]
     assert result.population["tpe"].objective_value == min(tpe)
     assert MemoryConfig(**trials[-1].config) == FIXED
+
+
+def test_the_population_leaves_the_fixed_config_only_for_a_sure_gain_whose_price_is_no_trial(llama, pilots, tmp_path):
+    slow = MEMORY.model_copy(update={"fixed_config": FIXED.model_copy(update={"learning_rate": 5e-4})})
+    bold, trials, _ = search(llama, pilots, SETTINGS.model_copy(update={"standard_errors": 0.0}), slow, 1, tmp_path)
+    wary, again, _ = search(llama, pilots, SETTINGS.model_copy(update={"standard_errors": 1e6}), slow, 1, tmp_path)
+
+    assert again == trials
+    lowest = min((trial for trial in trials if trial.study == "tpe"), key=lambda trial: trial.objective_value)
+    assert bold.population["tpe"].tid == lowest.tid > 0
+    assert wary.population["tpe"].config == wary.start[0] == slow.fixed_config
+    assert bold.start[0] == bold.population["tpe"].config
 
 
 def test_the_objective_of_a_user_does_not_depend_on_the_others(llama, pilots):
@@ -218,20 +229,6 @@ def test_in_scope_user_each_user_has_a_study_of_their_own_in_lockstep(llama, pil
         assert mine[0].config == result.population["tpe"].config.model_dump(mode="json")
     assert len(result.start) == settings.warm_start
     assert result.start[0] == result.population["tpe"].config
-
-
-@pytest.mark.parametrize(("min_gain", "chosen"), [(0.0, 3), (0.125, 3), (0.126, 1), (5.0, 1)])
-def test_the_populations_config_is_left_only_for_a_gain_worth_the_name(min_gain, chosen):
-    """The study begins at the population's config; its first good trial here is number 1, at 2.25, the lowest 2.125."""
-    values = [None, 2.25, 2.5, 2.125, 2.125]
-    trials = [
-        Trial(
-            study="user/u", tid=tid, values={}, config=FIXED.model_dump(mode="json"), objective_value=value,
-            status="failed" if value is None else "ok",
-        )
-        for tid, value in enumerate(values)
-    ]  # fmt: skip
-    assert best_of(trials, min_gain).tid == chosen
 
 
 def test_a_users_study_does_not_depend_on_who_else_is_searched_for(llama, pilots, users, tmp_path):
