@@ -26,6 +26,7 @@ from imprint.search.lockstep import Searched, run_rounds
 from imprint.search.objective import Objective, Pilot
 from imprint.search.selection import (
     Choice,
+    best_in,
     best_of,
     configs_of,
     distinct,
@@ -93,14 +94,16 @@ def search_population(
     memory.fixed_config.site_ranks(base.sites)  # a fixed config the base cannot carry is refused before any trial
     name, studies = _Search(base, settings, memory, seed, workspace).population(pilots, on_trial)
     trials = [trial for one in studies.values() for trial in one.trials]
-    surely = next(iter(good(studies["fixed"].trials)), None), settings.standard_errors
-    start = distinct(surest_first(studies["tpe"].trials, *surely), settings.warm_start)
+    known = best_in(memory.fixed_config, trials)
+    start = distinct(surest_first(studies["tpe"].trials, known, settings.standard_errors), settings.warm_start)
     result = SearchResult(
         scope=settings.scope,
         fingerprint=name,
         pilots=len(pilots),
         population={
-            key: surest_of(one.trials, *surely) for key, one in studies.items() if good(one.trials) or key == "tpe"
+            key: surest_of(one.trials, known, settings.standard_errors)
+            for key, one in studies.items()
+            if good(one.trials) or key == "tpe"
         },
         start=tuple(start),
         start_by_strength=tuple(trial.by_strength for trial in start.values()),

@@ -36,6 +36,12 @@ def best_of(trials: Sequence[Trial], min_gain: float = 0.0) -> Choice:
     return _choice(best)
 
 
+def best_in(config: MemoryConfig, trials: Sequence[Trial]) -> Trial | None:
+    """The good trial of this config at the strength that is best for its users, or None."""
+    its = [trial for trial in good(trials) if _config_of(trial).as_trained == config.as_trained]
+    return min(its, key=lambda trial: trial.objective_value, default=None)  # type: ignore[arg-type, return-value]
+
+
 def surest_of(trials: Sequence[Trial], known: Trial | None, standard_errors: float) -> Choice:
     """The first of `surest_first`."""
     return _choice(surest_first(_some_good(trials), known, standard_errors)[0])

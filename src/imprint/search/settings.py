@@ -79,7 +79,9 @@ class SearchSettings(BaseModel):
         default="user", description="Who has a config of their own: all users together, each cohort, or each user."
     )
     cohorts: int = Field(default=4, ge=1, description="Scope cohort: clusters of users by what the base makes of them.")
-    warm_start: int = Field(default=4, ge=1, description="Best points of the population a further study begins at.")
+    warm_start: int = Field(
+        default=4, ge=1, description="A further study begins at so many of the population's points, the surest first."
+    )
     min_gain: float = Field(
         default=0.02,
         ge=0,
@@ -88,8 +90,8 @@ class SearchSettings(BaseModel):
     standard_errors: float = Field(
         default=1.0,
         ge=0,
-        description="The population leaves the fixed config only for a mean gain above so many of its standard errors "
-        "over pilots; 0: for any gain.",
+        description="The population leaves the fixed config, where that lies in the space, only for a mean gain above "
+        "so many of its standard errors over pilots; 0: for any gain.",
     )
     trials: int = Field(default=16, ge=1, le=10_000, description="Trials of the population's TPE study.")
     own_trials: int | None = Field(

@@ -5,7 +5,7 @@ import pytest
 from imprint.errors import NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.search.journal import Trial
-from imprint.search.selection import best_of, distinct, surest_first, surest_of
+from imprint.search.selection import best_in, best_of, distinct, surest_first, surest_of
 
 FIXED = MemoryConfig(ranks=(2,), targets=("down",), alpha_ratio=2.0, n_memories=1, learning_rate=5e-3, epochs=1)
 
@@ -50,6 +50,17 @@ def test_with_one_pilot_or_without_a_known_trial_the_mean_decides():
 def test_equal_trials_are_told_apart_by_their_number():
     again = KNOWN.model_copy(update={"tid": 4})
     assert [one.tid for one in surest_first([again, KNOWN], KNOWN, 1.0)] == [0, 4]
+
+
+def test_what_is_known_of_a_config_is_its_best_strength():
+    """Beside strength 1, whatever is scored at a better strength would seem to gain."""
+    one, better, failed = (
+        trial(0, losses, strength=strength) for losses, strength in (((2.0, 3.0), 1.0), ((1.9, 2.9), 0.5), ((), 0.25))
+    )
+    known = best_in(MemoryConfig(**one.config), [failed, one, STEADY, better])
+    assert known == better
+    assert surest_of([trial(1, (1.95, 2.95)), better], known, 1.0).tid == better.tid
+    assert best_in(FIXED, [one, better]) is None
 
 
 def test_failed_trials_are_no_choice_and_when_all_failed_the_error_says_so():
