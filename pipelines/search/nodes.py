@@ -21,7 +21,7 @@ def search_population(
     seed: int,
     search_workspace: Path,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The best config for the population, and every trial of its studies."""
+    """The config for the population, and every trial of its studies."""
     from imprint.data.shards import users_with
     from imprint.search import scopes
     from imprint.search.objective import read_pilots

@@ -11,7 +11,7 @@ _HOW = ["params:memory", "params:seed", "search_workspace"]
 def create_pipeline() -> Pipeline:
     """The population's studies on pilots; who shares a further study; then those studies, shard by shard.
 
-    The further ones begin at the population's best points.
+    The further ones begin at the population's surest points.
     """
     return Pipeline(
         [

@@ -9,6 +9,7 @@
     ├── NotEnoughDataError       too few users or rows for what was asked
     ├── TwoRunsError             another run is at the same work
     ├── TrialFailedError         a memory config without an objective value
+    ├── TrainingDivergedError    weights that are no numbers
     ├── BaseModelError           a base model that cannot be loaded or has no known sites
     ├── BucketError              a place in a bucket that cannot be read or written
     ├── JudgeError               a judge's endpoint that does not answer, or answers something else
@@ -56,6 +57,10 @@ class TwoRunsError(ImprintError):
 
 class TrialFailedError(ImprintError):
     """A memory config, tried by itself, that could not be trained or scored."""
+
+
+class TrainingDivergedError(ImprintError):
+    """A training whose weights are no numbers, which nothing could be made of. In a search it fails the trial alone."""
 
 
 class BaseModelError(ImprintError):

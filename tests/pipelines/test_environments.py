@@ -100,7 +100,8 @@ def test_an_experiment_keeps_what_it_does_not_name(name):
     """The values of `base/` are those that were measured."""
     base, own = parameters_of(None), parameters_of(name)
     named = yaml.safe_load((ROOT / "conf" / name / "parameters.yml").read_text())
-    assert own["search"] == base["search"] | named.get("search", {})
+    given = named.get("search", {})
+    assert own["search"] == {**base["search"], **given, "space": base["search"]["space"] | given.get("space", {})}
     assert own["base"]["embedded"]["fit"]["learning_rate"] == base["base"]["embedded"]["fit"]["learning_rate"]
 
 

@@ -19,7 +19,10 @@ from numba import njit
 
 f4 = np.float32
 ROUNDED_ONCE = {"nnan", "ninf", "nsz", "contract"}
-"""Freedoms that change a result by a rounding: no sum may be reordered, or `_exp` would lose its digits."""
+"""Freedoms that change a number by a rounding: no sum may be reordered, or `_exp` would lose its digits.
+
+What is no number need not stay one: a training that diverged is told by its weights.
+"""
 
 
 def _kernel(function: Callable[..., Any]) -> Any:

@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
+from imprint.base.families import first_position
 from imprint.base.fit import TRAINING_VERSION
 from imprint.base.placement import cast, device_for, dtype_for
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, layers_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
-from imprint.errors import BaseModelError
+from imprint.errors import BaseModelError, SettingsError, TrainingDivergedError
 from imprint.provenance import fingerprint, fingerprint_of_rows
 from imprint.storage import address, at, fetch
 
@@ -96,6 +97,12 @@ def prepare_base(
     checkpoint = Checkpoint(workspace / f"base-{name}.checkpoint")
     if manifest is None:
         model, tokenizer, training = train_embedded(rows, settings, seed, on_step, checkpoint)
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            checkpoint.remove()
+            raise TrainingDivergedError(
+                f"base.embedded.fit.learning_rate: {settings.embedded.fit.learning_rate} given; training diverged, its "
+                "weights are no numbers. Next: lower it, and run again."
+            )
         manifest = keep(model, tokenizer, directory, {"training": training})
     checkpoint.remove()
     return recorded(manifest, directory)
@@ -192,9 +199,25 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
             "was changed since. Next: run the base stage again."
         )
     encoder = Encoder(tokenizer, settings.max_query_tokens, settings.max_response_tokens)
+    room = positions_beside(model, encoder)
+    if room is not None and room < 0:
+        raise SettingsError(
+            f"base.max_query_tokens and base.max_response_tokens: {encoder.max_query_tokens} and "
+            f"{encoder.max_response_tokens} given, for which {record.path} has {-room} positions too few. "
+            "Next: lower one of the two."
+        )
     device = device_for(settings.device)
     cast(model, dtype_for(settings.dtype, sites_of(model), device)).to(device)
     return BaseModelInUse(model, encoder, record)
+
+
+def positions_beside(model: nn.Module, encoder: Encoder) -> int | None:
+    """Positions left beside the longest query and response, or None where positions are relative (rotary, T5's)."""
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or any("rotary" in name for name, _ in model.named_modules()):
+        return None
+    taken = encoder.max_query_tokens + encoder.max_response_tokens + 3
+    return positions - first_position(model) - taken
 
 
 def in_full(base: BaseModelInUse) -> BaseModelInUse:

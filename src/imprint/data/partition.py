@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MIN_SPLIT_ROWS = 7  # of who gets a memory
-MAX_HELD_OUT = 0.6  # leaves every user with a split at least one training row
+MAX_HELD_OUT = 0.6
+MIN_TRAIN_ROWS = 4  # one an episode: memory.config.MAX_EPISODES
 PSEUDONYM = re.compile(r"u[0-9a-f]{16}")
 
 
@@ -61,6 +62,12 @@ class PartitionSettings(BaseModel):
         if held_out > MAX_HELD_OUT:
             raise ValueError(
                 f"validation_share + test_share is {held_out:g}; allowed is at most {MAX_HELD_OUT}. Next: lower either."
+            )
+        train, _, _ = split_sizes(self.min_interactions, "reported", self)
+        if train < MIN_TRAIN_ROWS:
+            raise ValueError(
+                f"min_interactions is {self.min_interactions}, of which validation_share and test_share leave {train} "
+                f"rows to train on; a memory may need {MIN_TRAIN_ROWS}. Next: raise it, or lower either share."
             )
         if self.max_users is not None and self.max_users < self.pilot_users + 2:
             raise ValueError(

@@ -216,7 +216,8 @@ class _Lane:
 
         pooled = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         free = torch.cuda.mem_get_info(self._device)[0] + pooled
-        available = bytes_for_steps(self._settings, free, max(trainee.layout.size for trainee in jobs))
+        to_be_kept = 0 if self.inputs is None else self.inputs.left
+        available = bytes_for_steps(self._settings, free, max(trainee.layout.size for trainee in jobs), to_be_kept)
         room = room_on_card(self._settings, peak, available)
         log.info("fleet: %d users in a pass, %s", room.slots, "layers recomputed" if room.recompute else "layers kept")
         return room

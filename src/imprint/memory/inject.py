@@ -23,6 +23,7 @@ from imprint.base.examples import Example, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest
+from imprint.errors import TrainingDivergedError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.parts import about_part, read_part, write_part
 from imprint.memory.settings import EarlyStopping, MemorySettings
@@ -141,6 +142,8 @@ def train_memories(
                 write_part(_part(parts, user_id), made.load(), made.seconds)
         rest = [history for history in histories if history.user_id not in taken]
         _train_crews(base, rest, configs, seed, memory, parts, lambda done: on_user(len(taken) + done, len(histories)))
+        manifest = read_manifest(directory)  # an agreeing run may have finished the store, and removed the parts
+    if manifest is None:
         shards = {history.shard for history in histories}
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
         facts = {
@@ -228,8 +231,19 @@ def _train_crews(
         count = partial(_count, on_user, start)
         jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
         for trained in training.train(jobs, count):
+            _require_numbers(trained.memory)
             write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)
         training.forget_rows()  # else the first crews fill the room that later ones need
+
+
+def _require_numbers(memory: Memory) -> None:
+    """Weights without a meaning are written nowhere, else every later run would find them finished."""
+    if not memory.finite:
+        raise TrainingDivergedError(
+            f"user {memory.user_id}: training diverged in the config {memory.config.model_dump_json()}; its weights "
+            "are no numbers. Next: lower learning_rate, in memory.fixed_config or the upper bound in search.space, and "
+            "run again; the memories that are finished are kept."
+        )
 
 
 def _count(on_user: Callable[[int], None], before: int, done: int, _: int) -> None:

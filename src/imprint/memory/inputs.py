@@ -22,6 +22,11 @@ class HalfInputs:
         self._bytes_per_token = 0  # not known before the first rows
         self._kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
+    @property
+    def left(self) -> int:
+        """Bytes that may still be kept."""
+        return self._left
+
     def forget(self) -> None:
         """Make room: the examples kept so far will not come again."""
         self._kept.clear()

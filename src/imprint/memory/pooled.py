@@ -15,6 +15,7 @@ from imprint.base.fit import TRAINING_VERSION
 from imprint.base.load import BaseModelInUse, BaseRecord, in_full, keep, recorded
 from imprint.base.settings import PooledSettings
 from imprint.data.atomic import read_manifest
+from imprint.errors import TrainingDivergedError
 from imprint.memory.trainer import train_everybody
 from imprint.memory.weights import remembering
 from imprint.provenance import fingerprint, fingerprint_of_rows
@@ -40,6 +41,12 @@ def pool(
     manifest = read_manifest(directory)
     if manifest is None:
         trained = train_everybody(base, base.encoder.examples(rows), settings, seed, on_step, checkpoint)
+        if not trained.memory.finite:
+            checkpoint.remove()
+            raise TrainingDivergedError(
+                f"pooled.fit.learning_rate: {settings.fit.learning_rate} given; training diverged, its weights are no "
+                "numbers. Next: lower it, and run again."
+            )
         whole = in_full(base)
         with remembering(whole, trained.memory):
             done = {

@@ -48,10 +48,10 @@ def slots_that_fit(one: int | None, two: int | None, available: int) -> int:
     return min(MOST_SLOTS, 1 + (available - one) // max(1, two - one))
 
 
-def bytes_for_steps(settings: FleetSettings, free: int, memory_size: int) -> int:
+def bytes_for_steps(settings: FleetSettings, free: int, memory_size: int, to_be_kept: int) -> int:
     """What of `free` bytes a step may take: a share, less the crew's states and the inputs that will be kept.
 
-    `memory_size` is the numbers in the largest memory of the crew.
+    `memory_size` is the numbers in the largest memory of the crew; inputs that are kept already are not among the free.
     """
     states = settings.crew * memory_size * STATES * 4
-    return int(free * settings.free_share) - states - settings.cache_mib * 2**20
+    return int(free * settings.free_share) - states - to_be_kept

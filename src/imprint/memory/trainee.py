@@ -73,15 +73,17 @@ class Trainee:
 
     @property
     def load(self) -> int:
-        """What a step of this one's longest rows keeps for its backward pass, in tokens times halves of layers."""
-        longest = sorted(len(row.input_ids) for row in self.job.examples)[-self.batch_rows :]
+        """What its step of the most tokens keeps for its backward pass, in tokens times halves of layers."""
+        tokens, _, _ = self._widest()
         halves = 1 + max(site.half for site in self.base.sites)
-        return sum(longest) * (halves - self.start)
+        return tokens * (halves - self.start)
 
     def at_widest(self, device: torch.device) -> Trainee:
-        """A copy at the step of its first episode that has the most tokens; training it changes nothing of this one."""
+        """A copy at the step of all its episodes that has the most tokens; training it changes nothing of this one."""
         copy = Trainee(self.place, self.job, self.base, self.seed, self.batch_rows).begin(device)
-        copy.step = max(range(len(copy._plan)), key=lambda step: sum(len(row.input_ids) for row in copy._plan[step]))
+        _, copy.number, step = self._widest()
+        copy._plan_episode()
+        copy.step = step
         return copy
 
     @property
@@ -160,11 +162,24 @@ class Trainee:
         ]
         return Trained(memory, tuple(fitted))
 
+    def _widest(self) -> tuple[int, int, int]:
+        """Tokens of the step that has the most, its episode, and its place there."""
+        return max(
+            (sum(len(row.input_ids) for row in rows), number, step)
+            for number in range(len(self._episodes))
+            for step, rows in enumerate(self._steps_of(number))
+        )
+
+    def _steps_of(self, number: int) -> list[list[Example]]:
+        """The rows of each step of an episode, in the order that (seed, user) gives them."""
+        order = seed_for(self.seed, "order", self.job.user_id, number)
+        return list(batches(self._episodes[number], self.settings, order))
+
     def _plan_episode(self) -> None:
         """Draw the order of the episode's rows, and give its columns their start; the moments begin at zero."""
-        user_id, rows = self.job.user_id, self._episodes[self.number]
-        self._plan = list(batches(rows, self.settings, seed_for(self.seed, "order", user_id, self.number)))
-        self._steps_per_epoch = steps_per_epoch(len(rows), self.settings)
+        user_id = self.job.user_id
+        self._plan = self._steps_of(self.number)
+        self._steps_per_epoch = steps_per_epoch(len(self._episodes[self.number]), self.settings)
         self._watch = watch_over(self.job.validation, self.early_stopping)
         self.step = 0
         self.state[1:].zero_()

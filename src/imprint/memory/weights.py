@@ -60,6 +60,16 @@ class Memory:
         return replace(self, config=self.config.model_copy(update={"strength": strength}))
 
     @property
+    def finite(self) -> bool:
+        """Whether all of its factors are numbers: a training that diverged leaves none."""
+        return all(
+            bool(factor.isfinite().all())
+            for episode in self.episodes
+            for factors in episode.factors.values()
+            for factor in factors
+        )
+
+    @property
     def bytes(self) -> int:
         """Size of the factors."""
         return sum(

@@ -17,8 +17,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from imprint.base.examples import Encoder, Example, Interaction
-from imprint.base.families import first_position
-from imprint.base.load import BaseModelInUse
+from imprint.base.load import BaseModelInUse, positions_beside
 from imprint.errors import SettingsError
 from imprint.personalizers.protocol import Question, question_of
 from imprint.personalizers.settings import PromptForm
@@ -129,18 +128,9 @@ def begin_of(encoder: Encoder) -> int:
 
 def require_room(base: BaseModelInUse, tokens: int, setting: str) -> None:
     """`SettingsError` where `tokens` more than query and response do not fit into the base's learned positions."""
-    room = room_for_history(base)
+    room = positions_beside(base.model, base.encoder)
     if room is not None and tokens > room:
         raise SettingsError(
             f"{setting}: {tokens} tokens before the query, but the base has positions for {max(0, room)} beside "
             "base.max_query_tokens and base.max_response_tokens. Next: lower one of the three."
         )
-
-
-def room_for_history(base: BaseModelInUse) -> int | None:
-    """Positions left beside the longest query and response, or None where positions are relative (rotary, T5's)."""
-    positions: int | None = getattr(base.model.config, "max_position_embeddings", None)
-    if positions is None or any("rotary" in name for name, _ in base.model.named_modules()):
-        return None
-    taken = base.encoder.max_query_tokens + base.encoder.max_response_tokens + 3
-    return positions - first_position(base.model) - taken

@@ -28,7 +28,7 @@ def chosen_configs(found: SearchResult, own: OwnConfigs = NOBODYS) -> dict[str, 
         if choice is not None and not (method == "population_memory" and found.scope == "population"):
             chosen_by = {"search": found.fingerprint, "study": choice.study, "tid": choice.tid}
             methods[method] = Chosen(choice.config_of, chosen_by)
-    # in scope population, the population's best is `memory` itself
+    # in scope population, the population's config is `memory`'s
     shared = found.population["tpe"].config
     chosen_by = {"search": found.fingerprint, "scope": found.scope, "own_searches": list(own.searches)}
     methods["memory"] = Chosen(lambda user_id: own.configs.get(user_id, shared), chosen_by)

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from imprint.errors import TwoRunsError
 from imprint.storage import address, fetch, flush
 
+SEARCH_VERSION = 2
+"""Raised when a point's values, or what an objective value means, are no longer what journals of before say."""
+
 
 class Trial(BaseModel):
     """One point of a study. Refused: no valid config, never trained. Failed: it raised, and the study went on.
@@ -47,13 +50,14 @@ class Journal:
         self._studies: dict[str, list[Trial]] = {}
         self._pending: list[Trial] = []
         if path.is_file():
-            whole, _, _cut = path.read_bytes().rpartition(b"\n")
+            whole, _, cut = path.read_bytes().rpartition(b"\n")
             for line in whole.splitlines():
                 for trial in json.loads(line):
                     if trial["tid"] == len(self.of(trial["study"])):
                         self.of(trial["study"]).append(Trial(**trial))
-            with path.open("r+b") as stream:
-                stream.truncate(len(whole) + 1 if whole else 0)
+            if cut:
+                with path.open("r+b") as stream:
+                    stream.truncate(len(whole) + 1 if whole else 0)
         self._known = self._size()
 
     def of(self, study: str) -> list[Trial]:

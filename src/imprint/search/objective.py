@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 FAILURES = (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError)
-"""What fails a trial and not the search."""
+"""What fails a trial and not the search; but for a card's fault, after which this process can try no config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,12 @@ class Objective:
         started = time.perf_counter()
         self._fresh.clear()
         failed = ""
+        from torch import AcceleratorError
+
         try:
             scores = self.scores(asked)
+        except AcceleratorError:
+            raise
         except FAILURES as error:
             failed = f"{type(error).__name__}: {error}"
         if failed and len(asked) == 1:

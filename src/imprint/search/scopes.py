@@ -1,7 +1,7 @@
 """Who is searched for: the population, each cohort, or each user.
 
 The population's studies always run first, on pilots: TPE, random search at the same budget, and the fixed config. In
-scope `cohort` and `user` every cohort or user then has a TPE study of their own, begun at the population's best points.
+scope `cohort` and `user` every cohort or user then has a TPE study of their own, begun at the population's points.
 These are searched shard by shard: those of a shard move in lockstep, judged on their users' own validation rows.
 """
 
@@ -21,7 +21,7 @@ from imprint.memory.settings import MemorySettings
 from imprint.memory.training import trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.provenance import fingerprint
-from imprint.search.journal import Journal, Trial
+from imprint.search.journal import SEARCH_VERSION, Journal, Trial
 from imprint.search.lockstep import Searched, run_rounds
 from imprint.search.objective import Objective, Pilot
 from imprint.search.selection import (
@@ -48,7 +48,7 @@ OWN_STRENGTH_ROWS = 6
 
 
 class SearchResult(BaseModel):
-    """What the population's search found: the best config of each of its studies, and where further studies begin.
+    """What the population's search found: the config of each of its studies, and where further studies begin.
 
     `start_by_strength` has for each config in `start` the pilots' mean loss at each strength.
     """
@@ -124,7 +124,7 @@ def search_groups(
 ) -> Found:
     """Run (or resume) a study for each of `groups`, users by the study's name, all in lockstep.
 
-    Each begins at the population's best configs. Journals and `on_trial` as in `search_population`. Below
+    Each begins at the population's surest configs. Journals and `on_trial` as in `search_population`. Below
     `memory_workspace` are kept the memories of users that were trained on all their rows (`memory.tried`).
     """
     search = _Search(base, settings, memory, seed, workspace)
@@ -178,7 +178,7 @@ class _Search:
         on_trial: OnTrial,
         memory_workspace: Path,
     ) -> tuple[str, dict[str, Searched]]:
-        """A TPE study a group, each begun at the population's best configs, all in lockstep; likewise."""
+        """A TPE study a group, each begun at the population's surest configs, all in lockstep; likewise."""
         members = [pilot for pilots in groups.values() for pilot in pilots]
         # a group's study is another where it begins elsewhere, or with others in the group
         sizes = {group: len(pilots) for group, pilots in groups.items()}
@@ -230,7 +230,7 @@ class _Search:
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"}, exclude_none=True)
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
-        name = fingerprint(self._base.reading, same, how, self._seed, rows, also, TRAINING_VERSION)
+        name = fingerprint(self._base.reading, same, how, self._seed, rows, also, TRAINING_VERSION, SEARCH_VERSION)
         return name, Journal(self._workspace / f"search-{name}" / f"{scope}.jsonl")
 
     def _study(self, name: str, journal: Journal, first: Sequence[MemoryConfig]) -> Study:

@@ -16,7 +16,8 @@ def hyperopt_space(settings: SpaceSettings) -> dict[str, Any]:
     """One labelled `hp` node a dimension.
 
     What has an order (ranks, episodes, epochs, alpha_ratio) is searched as a place in its ordered list, so that TPE can
-    learn "larger is better"; as unordered choices it needed more trials for the same result (docs/log.md).
+    learn "larger is better"; as unordered choices it needed more trials for the same result (docs/log.md). The first
+    and the last place are rounded to from both sides, as the others: `hp.uniformint` would draw them half as often.
     """
     from math import log
 
@@ -29,7 +30,11 @@ def hyperopt_space(settings: SpaceSettings) -> dict[str, Any]:
         "epochs": settings.epochs,
     }
     return {
-        **{label: hp.uniformint(label, 0, len(values) - 1) for label, values in ordered.items() if len(values) > 1},
+        **{
+            label: hp.quniform(label, -0.5, len(values) - 0.5, 1)
+            for label, values in ordered.items()
+            if len(values) > 1
+        },
         "targets": hp.choice("targets", list(range(len(settings.targets)))),
         "learning_rate": hp.loguniform("learning_rate", log(low), log(high)),
     }
@@ -55,7 +60,7 @@ def memory_config(values: Values, settings: SpaceSettings) -> MemoryConfig:
 def point_of(config: MemoryConfig, settings: SpaceSettings) -> dict[str, list[int | float]] | None:
     """The point at which `config` lies in the space, or None where it lies outside: the way back from `memory_config`.
 
-    A config with fewer rank groups than the space is laid over the space's groups.
+    A config with fewer rank groups than the space is laid over the space's groups, where these divide evenly.
     """
     groups = settings.layer_groups
     ranks = [config.ranks[group * len(config.ranks) // groups] for group in range(groups)]
@@ -65,7 +70,7 @@ def point_of(config: MemoryConfig, settings: SpaceSettings) -> dict[str, list[in
         "n_memories": (config.n_memories, settings.n_memories),
         "epochs": (config.epochs, settings.epochs),
     }
-    inside = all(value in among for value, among in wanted.values()) and len(config.ranks) <= groups
+    inside = all(value in among for value, among in wanted.values()) and groups % len(config.ranks) == 0
     if not inside or config.targets not in settings.targets or not low <= config.learning_rate <= high:
         return None
     return {

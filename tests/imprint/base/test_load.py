@@ -9,7 +9,7 @@ from toys import invented_rows, tiny_model
 from imprint.base.embedded import SHAPES, save_model, shape_for, train_tokenizer
 from imprint.base.load import BaseRecord, fingerprint_of_model, load_base, prepare_base
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
-from imprint.errors import BaseModelError
+from imprint.errors import BaseModelError, SettingsError, TrainingDivergedError
 
 FIT = FitSettings(learning_rate=3e-3, epochs=2, batch_rows=16)
 SETTINGS = BaseSettings(max_query_tokens=16, max_response_tokens=16, embedded=EmbeddedSettings(size="tiny", fit=FIT))
@@ -27,6 +27,14 @@ def test_an_embedded_base_is_trained_once_and_then_found(tmp_path):
     assert steps[-1] == 14
     assert again == first
     assert load_base(first, SETTINGS).record == first
+
+
+def test_a_base_whose_training_diverged_is_not_kept(tmp_path):
+    wild = FIT.model_copy(update={"weight_decay": 1e30})
+    settings = SETTINGS.model_copy(update={"embedded": SETTINGS.embedded.model_copy(update={"fit": wild})})
+    with pytest.raises(TrainingDivergedError, match=r"base\.embedded\.fit\.learning_rate: 0\.003 given.* Next: lower"):
+        prepare_base(rows(), settings, 1, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("change", ["rows", "seed", "settings"])
@@ -70,6 +78,17 @@ def test_weights_changed_behind_the_record_are_refused(saved_llama, tokenizer):
 
     with pytest.raises(BaseModelError, match=record.fingerprint):
         load_base(record, settings)
+
+
+def test_rows_longer_than_a_base_has_positions_for_are_refused_before_one_comes(tokenizer, tmp_path):
+    """Else the first such row ends a run: on a card by a fault that names nothing."""
+    save_model(tiny_model("gpt2", tokenizer), tokenizer, tmp_path)
+    settings = SETTINGS.model_copy(update={"path": str(tmp_path), "max_query_tokens": 60, "max_response_tokens": 65})
+    record = prepare_base([], settings, 1, tmp_path)
+    assert load_base(record, settings).encoder.max_response_tokens == 65
+    longer = settings.model_copy(update={"max_response_tokens": 66})
+    with pytest.raises(SettingsError, match=r"base.max_response_tokens: 60 and 66 given.* 1 positions too few"):
+        load_base(record, longer)
 
 
 def test_a_path_that_is_no_model_says_what_to_do(tmp_path):

@@ -205,8 +205,7 @@ def test_every_history_that_is_split_has_rows_in_all_splits(shares: tuple[float,
     settings = PartitionSettings(validation_share=shares[0], test_share=shares[1])
     for rows in range(7, 500):
         sizes = split_sizes(rows, "reported", settings)
-        assert min(sizes) >= 1
-        assert sum(sizes) == rows
+        assert (min(sizes) >= 1, sum(sizes)) == (True, rows)
     assert split_sizes(100, "pilot", settings)[1] == max(1, round(100 * shares[0]))
 
 
@@ -289,6 +288,7 @@ def test_a_lost_row_is_an_error_and_nothing_is_written(tmp_path: Path, monkeypat
         ({"test_share": 1.5}, "test_share"),
         ({"validation_share": 0.4, "test_share": 0.4}, "at most 0.6"),
         ({"min_interactions": 2}, "min_interactions"),
+        ({"min_interactions": 7, "validation_share": 0.3, "test_share": 0.3}, "leave 3 rows to train on.*Next: raise"),
         ({"shards": 0}, "shards"),
         ({"pilot_users": 0}, "pilot_users"),
         ({"pilot_users": 8, "max_users": 9}, "set max_users to 10"),

@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from imprint.base.sites import Site
+from imprint.data.partition import MIN_TRAIN_ROWS
 from imprint.errors import MemoryConfigError
-from imprint.memory.config import MemoryConfig
+from imprint.memory.config import MAX_EPISODES, MemoryConfig
 
 GOOD = {
     "ranks": (8,),
@@ -97,3 +98,7 @@ def test_the_parameter_count_is_the_formula_of_the_methods_page():
 
     assert MemoryConfig(**{**GOOD, "ranks": (1,)}).trainable_parameters(sites) == 30 * 6_336
     assert MemoryConfig(**{**GOOD, "ranks": (8,), "n_memories": 2}).trainable_parameters(sites) == 2 * 8 * 30 * 6_336
+
+
+def test_whoever_gets_a_memory_has_a_row_for_each_of_its_episodes():
+    assert MIN_TRAIN_ROWS == MAX_EPISODES

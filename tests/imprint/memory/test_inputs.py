@@ -110,6 +110,7 @@ def test_room_is_made_for_whoever_comes_next(trunk, slots):
     first, second = slots[:1], slots[1:]
     inputs = HalfInputs(trunk, bytes_of(second))
     assert_right(trunk, inputs, first, 2)
+    assert inputs.left == bytes_of(second) - bytes_of(first)
     inputs.forget()
     assert kept_bytes(inputs) == 0
     assert_right(trunk, inputs, second, 2)

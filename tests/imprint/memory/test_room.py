@@ -79,7 +79,7 @@ def test_on_a_cpu_auto_is_what_was_measured_before():
 def test_what_the_crew_and_the_kept_inputs_take_is_left_to_them():
     """12 bytes a weight of each memory in training, and the budget of inputs; the rest of the share is for steps."""
     settings = FleetSettings(crew=10, cache_mib=1, free_share=0.5)
-    assert bytes_for_steps(settings, 10_000_000, 1000) == 5_000_000 - 10 * 1000 * 12 - 2**20
+    assert bytes_for_steps(settings, 10_000_000, 1000, 2**20) == 5_000_000 - 10 * 1000 * 12 - 2**20
 
 
 @pytest.mark.parametrize("bad", [{"slots": 0}, {"slots": "many"}, {"free_share": 0}, {"checkpoint_layers": "some"}])
@@ -118,6 +118,20 @@ def test_a_measurement_takes_the_widest_step_and_leaves_the_job_as_it_is(llama):
     assert trainee.rows == before
     assert (trainee.step, trainee.cost, trainee._losses) == (0, 0, [])
     assert not torch.equal(trainee.state, widest.state)
+
+
+def test_the_widest_step_is_that_of_any_episode(llama):
+    """Rows that grow longer with the years: the last episode is the one that has to fit."""
+    config = MemoryConfig(**{**MIXED[0][2].model_dump(), "n_memories": 2, "epochs": 1})
+    rows = sorted(llama.encoder.examples(invented_rows("u1", 8)), key=lambda row: len(row.input_ids))
+    trainee, short = (Trainee(0, Job("u1", given, config), llama, SEED, 4) for given in (rows, rows[:4] * 2))
+    longest = sum(len(row.input_ids) for row in rows[4:])
+
+    widest = trainee.begin(torch.device("cpu")).at_widest(torch.device("cpu"))
+
+    assert (widest.number, widest.tokens) == (1, longest)
+    assert trainee.number == 0
+    assert trainee.load / short.load == longest / sum(len(row.input_ids) for row in rows[:4])
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ import torch
 from families import KINDS, every_family
 from toys import base_of, invented_rows, score_alone
 
+from imprint.base.load import positions_beside
 from imprint.base.settings import FitSettings
 from imprint.errors import SettingsError
 from imprint.personalizers.choosers import ByWords, Latest, retriever
@@ -13,7 +14,6 @@ from imprint.personalizers.conditioned import lesson_of
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.persona_plug import PlugConditioner
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.prompts import room_for_history
 from imprint.personalizers.settings import EncoderSettings, PlugSettings, RetrievalSettings, UserLLMSettings
 from imprint.personalizers.shared import taught, teach
 from imprint.personalizers.soft import SOFT, embedding_width, soft_tokens
@@ -177,6 +177,7 @@ def test_narrow_embeddings_are_what_soft_tokens_and_text_vectors_are(tokenizer, 
 
 
 def test_positions_bound_a_history_where_they_are_learned(tokenizer):
-    room = {family: room_for_history(base_of(family, tokenizer)) for family in KINDS}
+    bases = {family: base_of(family, tokenizer) for family in KINDS}
+    room = {family: positions_beside(base.model, base.encoder) for family, base in bases.items()}
     learned = dict.fromkeys(("gpt2", "opt", "roberta"), 128 - 24 - 24 - 3)
     assert room == {**dict.fromkeys(KINDS), **learned}

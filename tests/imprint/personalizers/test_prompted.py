@@ -7,7 +7,7 @@ import pytest
 from toys import WORDS, in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.examples import Interaction
-from imprint.base.load import BaseModelInUse
+from imprint.base.load import BaseModelInUse, positions_beside
 from imprint.errors import SettingsError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.store import MemoryStore, write_store
@@ -16,7 +16,7 @@ from imprint.memory.weights import remembering
 from imprint.personalizers.choosers import ByMeaning, ByWords, Latest, retriever
 from imprint.personalizers.encoders import text_encoder
 from imprint.personalizers.prompted import Prompted
-from imprint.personalizers.prompts import LEAST, Prompts, room_for_history
+from imprint.personalizers.prompts import LEAST, Prompts
 from imprint.personalizers.protocol import Question, question_of
 from imprint.personalizers.remembered import Remembered
 from imprint.personalizers.settings import EncoderSettings, RetrievalSettings
@@ -157,8 +157,8 @@ def test_of_a_long_query_quoted_prompts_hold_what_all_other_methods_read(llama):
 
 def test_learned_positions_bound_the_budget_and_rotary_ones_do_not(tokenizer):
     gpt2, llama = (in_use(tiny_model(family, tokenizer), tokenizer) for family in ("gpt2", "llama"))
-    assert room_for_history(gpt2) == 128 - 24 - 24 - 3
-    assert room_for_history(llama) is None
+    assert positions_beside(gpt2.model, gpt2.encoder) == 128 - 24 - 24 - 3
+    assert positions_beside(llama.model, llama.encoder) is None
     Prompts(gpt2, 77)
     with pytest.raises(SettingsError, match=r"budget_tokens: 78 .* positions for 77"):
         Prompts(gpt2, 78)

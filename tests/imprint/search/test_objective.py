@@ -15,6 +15,7 @@ from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.trainer import train_memory
 from imprint.memory.weights import remembering
 from imprint.provenance import fingerprint
+from imprint.search.journal import SEARCH_VERSION
 from imprint.search.objective import Objective, Pilot, Wanted, try_config
 from imprint.search.scopes import search_population
 from imprint.search.settings import SearchSettings, SpaceSettings, TrialSettings
@@ -54,14 +55,14 @@ def test_a_trial_stops_where_the_one_user_trainer_stops(llama, pilots):
 
 
 def test_the_option_is_in_the_name_of_a_search_and_without_it_the_name_is_what_it_was(llama, pilots, tmp_path):
-    """Off, it is made of what it was made of before there was the option: kept trials stay good."""
+    """Off, it is no part of it: kept trials stay good."""
     off, on = (search_population(llama, pilots, SETTINGS, one, 1, tmp_path)[0].fingerprint for one in (OFF, ON))
 
     names = {"startup_trials", "space"}
     same = SETTINGS.model_dump(mode="json", include=names)
     how = {"trainer": "fleet", "batch_rows": 16, "fixed_config": FIXED.model_dump(mode="json")}
     rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
-    assert off == fingerprint(llama.reading, same, how, 1, rows, [], TRAINING_VERSION)
+    assert off == fingerprint(llama.reading, same, how, 1, rows, [], TRAINING_VERSION, SEARCH_VERSION)
     assert on != off
     assert len(list(tmp_path.glob("search-*"))) == 2
 
@@ -117,6 +118,20 @@ def test_a_round_that_fails_is_tried_in_halves_and_nothing_of_it_is_kept_meanwhi
 
     assert sizes == [3, 1, 2, 1, 1]
     assert [outcome["status"] for outcome in outcomes] == ["ok"] * 3
+
+
+def test_a_cards_fault_ends_the_search_and_no_trial_of_the_round_is_written(llama, pilots, monkeypatch, tmp_path):
+    """After it every call to the card fails: the trials that are left would all be written down as failed."""
+
+    def faulty(self, asked):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Objective, "scores", faulty)
+        with pytest.raises(torch.AcceleratorError):
+            search_population(llama, pilots, SETTINGS, OFF, 1, tmp_path)
+    _, trials = search_population(llama, pilots, SETTINGS, OFF, 1, tmp_path)
+    assert {trial.status for trial in trials} == {"ok"}
 
 
 def test_the_end_of_training_and_the_beginning_of_validation_are_in_a_pilots_name(pilots):

@@ -1,7 +1,9 @@
 """Studies: asked and told, resumed, refused, failed; their journal is their only state."""
 
+import os
 import random
 import statistics
+from collections import Counter
 
 import pytest
 from pydantic import ValidationError
@@ -204,9 +206,29 @@ def test_two_runs_at_one_search_count_no_trial_twice_and_the_second_ends(tmp_pat
     assert [trial.tid for trial in Journal(file).of("tpe")] == [0, 1]
 
 
+def test_a_journal_that_is_whole_is_not_written_to_when_it_is_opened(tmp_path):
+    """Another run may have added a round since it was read, which cutting the file would take away."""
+    run(study_in(tmp_path), 3)
+    file = tmp_path / "tpe.jsonl"
+    os.utime(file, ns=(0, 0))
+    assert len(study_in(tmp_path).trials) == 3
+    assert file.stat().st_mtime_ns == 0
+
+
 KNOWN = MemoryConfig(
     ranks=(0, 8, 8), targets=("up", "down"), alpha_ratio=2.0, n_memories=2, learning_rate=3e-3, epochs=4
 )
+
+
+def test_random_search_draws_each_value_of_a_dimension_as_often_as_another(tmp_path):
+    """Rounding between the first place and the last would draw these two half as often."""
+    study = study_in(tmp_path, sampler="random")
+    drawn = run(study, 210, lambda config: 0.0)
+    for label, among in {"n_memories": 4, "epochs": 3, "rank_0": 7, "targets": 3}.items():
+        counts = Counter(abs(int(point.values[label][0])) for point in drawn)
+        assert sorted(counts) == list(range(among))
+        expected = len(drawn) / among
+        assert sum((count - expected) ** 2 / expected for count in counts.values()) < 18.5, "chi square, p < 0.005"
 
 
 def test_a_study_begins_at_the_config_it_is_given_and_can_only_improve_on_it(tmp_path):
@@ -221,7 +243,14 @@ def test_a_study_begins_at_the_config_it_is_given_and_can_only_improve_on_it(tmp
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 0.5}, {"epochs": 99}, {"targets": ("gate",)}, {"alpha_ratio": 3.0}, {"ranks": (8,) * 8}],
+    [
+        {"learning_rate": 0.5},
+        {"epochs": 99},
+        {"targets": ("gate",)},
+        {"alpha_ratio": 3.0},
+        {"ranks": (8,) * 8},
+        {"ranks": (8, 4)},  # halves of the layers are no thirds of them
+    ],
 )
 def test_a_config_outside_the_space_is_no_beginning(change):
     assert point_of(KNOWN.model_copy(update=change), SPACE) is None
