@@ -191,7 +191,15 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
 
     Other weights under the same path raise `BaseModelError`.
     """
-    model, tokenizer = load_pretrained(record.path)
+    try:
+        model, tokenizer = load_pretrained(record.path)
+    except BaseModelError as error:
+        if record.path == settings.path:
+            raise
+        raise BaseModelError(
+            f"the model at {record.path}, which an earlier stage wrote, cannot be loaded: "
+            f"{str(error.__cause__).splitlines()[0]}. Next: run the base stage again."
+        ) from error
     found = fingerprint_of_model(model, tokenizer)
     if found != record.fingerprint:
         raise BaseModelError(

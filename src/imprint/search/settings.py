@@ -65,7 +65,7 @@ class SpaceSettings(BaseModel):
         if not 0 < low < high <= 1:
             raise SettingsError(
                 f"search.space.learning_rate: bounds [{low}, {high}] given; allowed is 0 < low < high <= 1. "
-                "Next: put the smaller bound first."
+                "Next: put the smaller bound first, above 0."
             )
         return self
 

@@ -1,6 +1,7 @@
 """Preparing, recording and loading base models."""
 
 import json
+from shutil import rmtree
 
 import pytest
 import torch
@@ -89,6 +90,16 @@ def test_rows_longer_than_a_base_has_positions_for_are_refused_before_one_comes(
     longer = settings.model_copy(update={"max_response_tokens": 66})
     with pytest.raises(SettingsError, match=r"base.max_response_tokens: 60 and 66 given.* 1 positions too few"):
         load_base(record, longer)
+
+
+def test_a_model_that_a_stage_wrote_and_somebody_removed_is_no_fault_of_the_settings(tmp_path):
+    record = prepare_base(rows(), SETTINGS, 1, tmp_path)
+    rmtree(record.path)
+    with pytest.raises(
+        BaseModelError, match=r"an earlier stage wrote, cannot be loaded: .* Next: run the base stage"
+    ) as raised:
+        load_base(record, SETTINGS)
+    assert "base.path" not in str(raised.value)
 
 
 def test_a_path_that_is_no_model_says_what_to_do(tmp_path):
