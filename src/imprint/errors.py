@@ -60,7 +60,7 @@ class TrialFailedError(ImprintError):
 
 
 class TrainingDivergedError(ImprintError):
-    """A training whose weights are no numbers, which nothing could be made of. In a search it fails the trial alone."""
+    """A training whose weights are no numbers, which nothing can be made of."""
 
 
 class BaseModelError(ImprintError):

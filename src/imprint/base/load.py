@@ -197,8 +197,8 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
         if record.path == settings.path:
             raise
         raise BaseModelError(
-            f"the model at {record.path}, which an earlier stage wrote, cannot be loaded: "
-            f"{str(error.__cause__).splitlines()[0]}. Next: run the base stage again."
+            f"the model at {record.path}, which this run's base stage recorded, cannot be loaded: "
+            f"{str(error.__cause__ or error).splitlines()[0]}. Next: run the base stage again."
         ) from error
     found = fingerprint_of_model(model, tokenizer)
     if found != record.fingerprint:
@@ -211,7 +211,7 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
     if room is not None and room < 0:
         raise SettingsError(
             f"base.max_query_tokens and base.max_response_tokens: {encoder.max_query_tokens} and "
-            f"{encoder.max_response_tokens} given, for which {record.path} has {-room} positions too few. "
+            f"{encoder.max_response_tokens} given, for which {record.path} is short of {-room} positions. "
             "Next: lower one of the two."
         )
     device = device_for(settings.device)

@@ -223,7 +223,7 @@ def _train_crews(
     parts: Path,
     on_user: Callable[[int], None],
 ) -> None:
-    training = Training(base, memory, seed)
+    training, diverged = Training(base, memory, seed), []
     for start in range(0, len(histories), memory.fleet.crew):
         crew = histories[start : start + memory.fleet.crew]
         if all(_part(parts, history.user_id).is_file() for history in crew):
@@ -231,18 +231,16 @@ def _train_crews(
         count = partial(_count, on_user, start)
         jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
         for trained in training.train(jobs, count):
-            _require_numbers(trained.memory)
-            write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)
+            if trained.memory.finite:
+                write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)
+            else:  # a store of it would be found finished by every later run
+                diverged.append(trained.memory.user_id)
         training.forget_rows()  # else the first crews fill the room that later ones need
-
-
-def _require_numbers(memory: Memory) -> None:
-    """Weights without a meaning are written nowhere, else every later run would find them finished."""
-    if not memory.finite:
+    if diverged:
         raise TrainingDivergedError(
-            f"user {memory.user_id}: training diverged in the config {memory.config.model_dump_json()}; its weights "
-            "are no numbers. Next: lower learning_rate, in memory.fixed_config or the upper bound in search.space, and "
-            "run again; the memories that are finished are kept."
+            f"training diverged, its weights are no numbers, for {len(diverged)} of {len(histories)} users, the first "
+            f"of them {diverged[0]} in the config {configs[diverged[0]].model_dump_json()}. Next: lower learning_rate, "
+            "in memory.fixed_config or the upper bound in search.space, and run again."
         )
 
 

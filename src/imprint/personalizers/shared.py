@@ -16,7 +16,7 @@ from imprint.base.fit import TRAINING_VERSION, fit
 from imprint.base.histories import all_rows
 from imprint.base.settings import FitSettings
 from imprint.data.atomic import new_directory, read_manifest
-from imprint.errors import IncompatibleBaseError, NotEnoughDataError
+from imprint.errors import IncompatibleBaseError, NotEnoughDataError, TrainingDivergedError
 from imprint.personalizers.conditioned import Conditioned, Conditioner, Lesson, mean_loss_of
 from imprint.personalizers.protocol import Histories
 from imprint.provenance import code_version, fingerprint, fingerprint_of_rows, seed_for
@@ -145,6 +145,12 @@ def _train(
         on_step,
         loss_of=lambda some: mean_loss_of(conditioner, some),
     )
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise TrainingDivergedError(
+            f"{directory.name}: training diverged at learning_rate {training.learning_rate}; its weights are no "
+            "numbers. Next: lower the learning_rate of the method's fit in conf/base/parameters_compare.yml, and run "
+            "again."
+        )
     manifest = {
         "base_fingerprint": conditioner.base.record.fingerprint,
         "lessons": len(lessons),

@@ -49,16 +49,18 @@ class Journal:
         self.path = fetch(path)
         self._studies: dict[str, list[Trial]] = {}
         self._pending: list[Trial] = []
+        self._known = 0
         if path.is_file():
-            whole, _, cut = path.read_bytes().rpartition(b"\n")
+            read = path.read_bytes()
+            whole, _, cut = read.rpartition(b"\n")
             for line in whole.splitlines():
                 for trial in json.loads(line):
                     if trial["tid"] == len(self.of(trial["study"])):
                         self.of(trial["study"]).append(Trial(**trial))
+            self._known = len(read) - len(cut)
             if cut:
                 with path.open("r+b") as stream:
-                    stream.truncate(len(whole) + 1 if whole else 0)
-        self._known = self._size()
+                    stream.truncate(self._known)
 
     def of(self, study: str) -> list[Trial]:
         """All trials of a study so far, by number."""

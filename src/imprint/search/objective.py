@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 FAILURES = (ImprintError, RuntimeError, ArithmeticError, ValueError, MemoryError)
-"""What fails a trial and not the search; but for a card's fault, after which this process can try no config."""
+"""What fails a trial and not the search, as long as the device still works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,10 @@ class Objective:
         started = time.perf_counter()
         self._fresh.clear()
         failed = ""
-        from torch import AcceleratorError
-
         try:
             scores = self.scores(asked)
-        except AcceleratorError:
-            raise
         except FAILURES as error:
+            self._require_a_device()
             failed = f"{type(error).__name__}: {error}"
         if failed and len(asked) == 1:
             return [{"status": "failed", "error": failed, "seconds": time.perf_counter() - started}]
@@ -158,6 +155,12 @@ class Objective:
             {**self._outcome(wanted.config, mine), "seconds": seconds}
             for wanted, mine in zip(asked, scores, strict=True)
         ]
+
+    def _require_a_device(self) -> None:
+        """Raises what the device does, where it computes nothing any more: every trial that is left would fail too."""
+        import torch
+
+        torch.ones(1, device=next(self._base.model.parameters()).device).sum().item()
 
     def _outcome(self, config: MemoryConfig, scored: Scored) -> dict[str, Any]:
         if not math.isfinite(scored.value):

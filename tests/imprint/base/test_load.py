@@ -88,7 +88,7 @@ def test_rows_longer_than_a_base_has_positions_for_are_refused_before_one_comes(
     record = prepare_base([], settings, 1, tmp_path)
     assert load_base(record, settings).encoder.max_response_tokens == 65
     longer = settings.model_copy(update={"max_response_tokens": 66})
-    with pytest.raises(SettingsError, match=r"base.max_response_tokens: 60 and 66 given.* 1 positions too few"):
+    with pytest.raises(SettingsError, match=r"base.max_response_tokens: 60 and 66 given.* is short of 1 positions"):
         load_base(record, longer)
 
 
@@ -96,7 +96,7 @@ def test_a_model_that_a_stage_wrote_and_somebody_removed_is_no_fault_of_the_sett
     record = prepare_base(rows(), SETTINGS, 1, tmp_path)
     rmtree(record.path)
     with pytest.raises(
-        BaseModelError, match=r"an earlier stage wrote, cannot be loaded: .* Next: run the base stage"
+        BaseModelError, match=r"base stage recorded, cannot be loaded: .* Next: run the base stage"
     ) as raised:
         load_base(record, SETTINGS)
     assert "base.path" not in str(raised.value)

@@ -11,7 +11,7 @@ from toys import invented_rows
 from imprint.base.load import prepare_base
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings
 from imprint.data.atomic import read_manifest
-from imprint.errors import SettingsError
+from imprint.errors import SettingsError, TrainingDivergedError
 from imprint.memory.settings import FleetSettings
 from imprint.personalizers import conditioned
 from imprint.personalizers.choosers import ByMeaning, ByWords, Latest
@@ -40,6 +40,16 @@ def test_shared_weights_are_trained_within_the_budget_to_a_step(llama, tmp_path)
         assert 600 <= record.training_tokens < 600 + 8 * 50
         assert record.teachers == 2
     assert teach_methods(llama, TEACHERS, compare("base"), 1, tmp_path) == {}
+
+
+@pytest.mark.parametrize("method", ["tuned_history", "persona_plug", "user_llm"])
+def test_shared_weights_that_diverged_are_not_kept(llama, tmp_path, method):
+    wild = FIT.model_copy(update={"weight_decay": 1e30})
+    settings = compare(method)
+    settings = settings.model_copy(update={method: getattr(settings, method).model_copy(update={"fit": wild})})
+    with pytest.raises(TrainingDivergedError, match=f"{method}-.* diverged at learning_rate 0.001.* Next: lower"):
+        teach_methods(llama, TEACHERS, settings, 1, tmp_path)
+    assert list(tmp_path.glob(f"{method}-*")) == []
 
 
 @pytest.mark.parametrize("epochs", [1, 50])
