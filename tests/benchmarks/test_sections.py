@@ -37,7 +37,7 @@ def wide(llama, tmp_path):
     """A toy base in fp32 on a machine whose bf16 products are the faster ones."""
     options = Options(USERS, True, "cpu", "llama-toy", USERS, TRIALS, (USERS,), str(tmp_path))
     memory = MemorySettings(fixed_config=_config(), batch_rows=4)
-    space = SpaceSettings(n_memories=(1, 2), epochs=(1, 2))
+    space = SpaceSettings(layer_groups=2, n_memories=(1, 2), epochs=(1, 2))
     search = SearchSettings(scope="user", trials=TRIALS, startup_trials=1, warm_start=1, min_gain=0.0, space=space)
     people = [_user(llama, f"u{number}") for number in range(USERS + 1)]
     searched = _config(ranks=(0, 4))
@@ -169,7 +169,7 @@ def test_the_same_studies_alone_and_the_same_trials_by_peft_come_to_the_same_los
 def test_failed_trials_end_the_section_because_they_take_no_time(wide):
     """A user of one row: a config of two episodes cannot be trained, and fails at once."""
     poor = wide.setting.users[0]._replace(examples=wide.setting.users[0].examples[:1])
-    space = SpaceSettings(n_memories=(1, 2), epochs=(2,))
+    space = SpaceSettings(layer_groups=2, n_memories=(1, 2), epochs=(2,))
     search = wide.setting.search.model_copy(update={"trials": 4, "space": space})
     setting = replace(wide.setting, users=[poor], pilots=[poor], search=search)
     with pytest.raises(SystemExit, match="trials failed, and what they took says nothing"):

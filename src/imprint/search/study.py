@@ -125,8 +125,10 @@ class Study:
         seed = seed_for(self.seed, self.name, tid) % 2**32
         (document,) = suggest([tid], self._domain, self._hyperopt_trials(), seed)
         values = document["misc"]["vals"]
+        # `or 0`: a place that was rounded from below is -0.0
         return {
-            label: [getattr(one, "item", lambda one=one: one)() for one in value] for label, value in values.items()
+            label: [getattr(one, "item", lambda one=one: one)() or 0 for one in value]
+            for label, value in values.items()
         }
 
     def _hyperopt_trials(self) -> Any:

@@ -228,6 +228,7 @@ def test_random_search_draws_each_value_of_a_dimension_as_often_as_another(tmp_p
     for label, among in {"n_memories": 4, "epochs": 3, "rank_0": 7, "targets": 3}.items():
         counts = Counter(int(point.values[label][0]) for point in drawn)
         assert sorted(counts) == list(range(among))
+        assert not any(str(point.values[label][0]).startswith("-") for point in drawn)
         expected = len(drawn) / among
         statistic = sum((count - expected) ** 2 / expected for count in counts.values())
         assert statistic < chi2.ppf(0.999, among - 1)
