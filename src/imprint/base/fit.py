@@ -137,6 +137,11 @@ def _step(
     return loss.detach()
 
 
+def all_finite(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether they are numbers throughout: a training that diverged leaves none."""
+    return all(bool(weight.isfinite().all()) for weight in weights)
+
+
 def steps_per_epoch(rows: int, settings: FitSettings) -> int:
     """Steps of one pass over so many rows."""
     return -(-rows // settings.batch_rows)

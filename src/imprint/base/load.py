@@ -15,7 +15,7 @@ from imprint.base.checkpoint import Checkpoint
 from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.families import first_position
-from imprint.base.fit import TRAINING_VERSION
+from imprint.base.fit import TRAINING_VERSION, all_finite
 from imprint.base.placement import cast, device_for, dtype_for
 from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, layers_of, sites_of
@@ -97,7 +97,7 @@ def prepare_base(
     checkpoint = Checkpoint(workspace / f"base-{name}.checkpoint")
     if manifest is None:
         model, tokenizer, training = train_embedded(rows, settings, seed, on_step, checkpoint)
-        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        if not all_finite(model.parameters()):
             checkpoint.remove()
             raise TrainingDivergedError(
                 f"base.embedded.fit.learning_rate: {settings.embedded.fit.learning_rate} given; training diverged, its "

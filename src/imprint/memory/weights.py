@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from imprint.base.fit import all_finite
 from imprint.base.load import BaseModelInUse
 from imprint.base.sites import Site
 from imprint.errors import IncompatibleBaseError
@@ -61,23 +62,16 @@ class Memory:
 
     @property
     def finite(self) -> bool:
-        """Whether all of its factors are numbers: a training that diverged leaves none."""
-        return all(
-            bool(factor.isfinite().all())
-            for episode in self.episodes
-            for factors in episode.factors.values()
-            for factor in factors
-        )
+        """Whether its training did not diverge."""
+        return all_finite(self._tensors())
 
     @property
     def bytes(self) -> int:
         """Size of the factors."""
-        return sum(
-            factor.numel() * factor.element_size()
-            for episode in self.episodes
-            for factors in episode.factors.values()
-            for factor in factors
-        )
+        return sum(factor.numel() * factor.element_size() for factor in self._tensors())
+
+    def _tensors(self) -> Iterator[torch.Tensor]:
+        return (factor for episode in self.episodes for factors in episode.factors.values() for factor in factors)
 
 
 def initial_factors(site: Site, rank: int, seed: int, *names: str | int) -> Factors:

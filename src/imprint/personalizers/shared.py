@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from imprint.base.fit import TRAINING_VERSION, fit
+from imprint.base.fit import TRAINING_VERSION, all_finite, fit
 from imprint.base.histories import all_rows
 from imprint.base.settings import FitSettings
 from imprint.data.atomic import new_directory, read_manifest
@@ -145,7 +145,7 @@ def _train(
         on_step,
         loss_of=lambda some: mean_loss_of(conditioner, some),
     )
-    if not all(bool(weight.isfinite().all()) for weight in weights):
+    if not all_finite(weights):
         raise TrainingDivergedError(
             f"{directory.name}: training diverged at learning_rate {training.learning_rate}; its weights are no "
             "numbers. Next: lower the learning_rate of the method's fit in conf/base/parameters_compare.yml, and run "
