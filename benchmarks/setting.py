@@ -182,8 +182,9 @@ def _embedded(options: Options) -> BaseModelInUse:
     conf = _conf("base")
     fit = {**conf["embedded"]["fit"], "max_tokens": tokens}
     embedded = {**conf["embedded"], "size": size, "fit": fit}
-    # fp32 whatever the machine: the sections say themselves where they take bf16
-    settings = BaseSettings(**{**conf, "device": options.device, "dtype": "float32", "embedded": embedded})
+    # on a CPU as a run has it: kept in fp32, which is what the opponents see, whatever the fleet's products are in
+    dtype = conf["dtype"] if options.device == "cpu" else "float32"
+    settings = BaseSettings(**{**conf, "device": options.device, "dtype": dtype, "embedded": embedded})
     users = TRIAL_BACKGROUND if options.model in TRIAL else _conf("corpus")["fabricate"]["background_users"]
     background = _fabricated(users, "background_interactions")
     rows = [row for history in background for row in history]

@@ -41,7 +41,7 @@ class BlockedAttention(Function):
         answer = _blank(qkv.new_empty(len(qkv), heads, size), rows)
         kept: list[Tensor] = []
         for starts, lengths in blocks(rows):
-            into = qkv.new_empty(heads + 2 * keys, len(starts), int(lengths[-1]), size)
+            into = _fp32(qkv, heads + 2 * keys, len(starts), int(lengths[-1]), size)
             into_rows(tokens[:, : heads + keys], starts, lengths, turn, into[: heads + keys])
             into_rows(tokens[:, heads + keys :], starts, lengths, None, into[heads + keys :])
             q, k, v = _of_all_heads(into, heads, keys)
@@ -111,16 +111,22 @@ def into_rows(tokens: Tensor, starts: np.ndarray, lengths: np.ndarray, turn: Tur
     """`kernels.to_rows` on tensors; without `turn` nothing is turned."""
     from imprint.base import kernels
 
-    kernels.to_rows(tokens.numpy(), starts, lengths, *_arrays(turn), into.numpy())
+    kernels.to_rows(kernels.array_of(tokens), starts, lengths, *_arrays(turn), kernels.array_of(into))
 
 
 def from_rows(rows_of: Tensor, starts: np.ndarray, lengths: np.ndarray, turn: Turn | None, tokens: Tensor) -> None:
     """`kernels.from_rows` on tensors."""
     from imprint.base import kernels
 
-    kernels.from_rows(rows_of.numpy(), starts, lengths, *_arrays(turn), tokens.numpy())
+    kernels.from_rows(kernels.array_of(rows_of), starts, lengths, *_arrays(turn), kernels.array_of(tokens))
 
 
 def _arrays(turn: Turn | None) -> tuple[Any, Any]:
+    from imprint.base import kernels
+
     cos, sin = turn if turn is not None else (torch.empty(0, 0), torch.empty(0, 0))
-    return cos.numpy(), sin.numpy()
+    return kernels.array_of(cos), kernels.array_of(sin)
+
+
+def _fp32(like: Tensor, *shape: int) -> Tensor:
+    return like.new_empty(shape, dtype=torch.float32)

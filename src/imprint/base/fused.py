@@ -21,25 +21,26 @@ TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 class _RMSNorm(Function):
-    """x / rms(x) * weight over the last dimension."""
+    """x / rms(x) * weight over the last dimension, in `dtype`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
         if kernels_hold(x):
             from imprint.base import kernels
 
             flat = x.flatten(0, -2)
-            y, scale = torch.empty_like(flat), flat.new_empty(len(flat))
-            kernels.rms_norm(flat.numpy(), weight.detach().numpy(), epsilon, y.numpy(), scale.numpy())
+            y, scale = torch.empty_like(flat, dtype=dtype), flat.new_empty(len(flat), dtype=torch.float32)
+            kernels.rms_norm(*map(kernels.array_of, (flat, weight)), epsilon, *map(kernels.array_of, (y, scale)))
             ctx.save_for_backward(flat, scale, weight)
             return y.view(x.shape)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(wide, scale, weight)
-        return (wide * scale).to(x.dtype) * weight
+        ctx.dtype = x.dtype
+        return ((wide * scale).to(x.dtype) * weight).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         x, scale, weight = ctx.saved_tensors
         (grad,) = grads
         if kernels_hold(grad):
@@ -47,16 +48,16 @@ class _RMSNorm(Function):
 
             slope = torch.empty_like(x)
             flat = grad.reshape(x.shape)
-            kernels.rms_norm_slope(flat.numpy(), x.numpy(), weight.detach().numpy(), scale.numpy(), slope.numpy())
-            return slope.view(grad.shape), None, None
+            kernels.rms_norm_slope(*map(kernels.array_of, (flat, x, weight, scale, slope)))
+            return slope.view(grad.shape), None, None, None
         inner, unit = grad.to(x.dtype) * weight, x * scale
         along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])
-        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(grad.dtype), None, None
+        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(ctx.dtype), None, None, None
 
 
 def kernels_hold(x: Tensor) -> bool:
     """Whether the compiled passes of `kernels` are for this tensor."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
 
 
 class _SwiGLU(Function):
@@ -84,22 +85,36 @@ class _Nats(Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, label: Tensor, block: int) -> Tensor:
-        nats, slope = [], torch.empty_like(hidden)
-        for rows, wanted, into in zip(hidden.split(block), label.split(block), slope.split(block), strict=True):
-            logs = torch.log_softmax((rows @ weight.T).float(), dim=-1)
-            nats.append(-logs.gather(1, wanted[:, None])[:, 0])
+        weight, slope = weight.to(hidden.dtype), torch.empty_like(hidden)
+        nats = hidden.new_empty(len(hidden), dtype=torch.float32)
+        for rows, wanted, into, losses in zip(
+            *(part.split(block) for part in (hidden, label, slope, nats)), strict=True
+        ):
+            share = _nats_and_slope(rows @ weight.T, wanted, losses)
             if ctx.needs_input_grad[0]:
-                share = logs.exp_()
-                share.scatter_add_(1, wanted[:, None], share.new_full((len(wanted), 1), -1.0))
-                torch.mm(share.to(weight.dtype), weight, out=into)
+                torch.mm(share, weight, out=into)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(slope)
-        return torch.cat(nats)
+        return nats
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         return slope * grads[0][:, None].to(slope.dtype), None, None, None
+
+
+def _nats_and_slope(logits: Tensor, label: Tensor, losses: Tensor) -> Tensor:
+    """Write each row's loss; the gradient of the logits, for which they may be given up."""
+    if kernels_hold(logits):
+        from imprint.base import kernels
+
+        kernels.nats(*map(kernels.array_of, (logits, label, losses)))
+        return logits
+    logs = torch.log_softmax(logits.float(), dim=-1)
+    losses.copy_(logs.gather(1, label[:, None])[:, 0].neg_())
+    share = logs.exp_()
+    share.scatter_add_(1, label[:, None], share.new_full((len(label), 1), -1.0))
+    return share.to(logits.dtype)
 
 
 def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
@@ -111,9 +126,13 @@ def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
 
 
 @contextmanager
-def fused(model: nn.Module) -> Iterator[None]:
-    """Within the block, norms and gated products of LLaMA-like models run through the functions above."""
-    forwards = ((module, _forward_of(module)) for module in model.modules())
+def fused(model: nn.Module, products: torch.dtype | None = None) -> Iterator[None]:
+    """Within the block, norms and gated products of LLaMA-like models run through the functions above.
+
+    With `products`, norms answer in that format, and what comes after them computes in the format of what it is given:
+    every product up to the next sum with the residual stream, which keeps its own.
+    """
+    forwards = ((module, _forward_of(module, products)) for module in model.modules())
     with replaced([(module, forward) for module, forward in forwards if forward is not None]):
         yield
 
@@ -133,12 +152,20 @@ def replaced(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
                 module.__dict__["forward"] = own
 
 
-def _forward_of(module: Any) -> Callable[[Tensor], Tensor] | None:
+def _forward_of(module: Any, products: torch.dtype | None) -> Callable[[Tensor], Tensor] | None:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon)
+        return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon, products or x.dtype)
     if is_gated(module):
-        return lambda x: module.down_proj(_SwiGLU.apply(module.gate_proj(x), module.up_proj(x)))
+        return lambda x: linear(module.down_proj, _SwiGLU.apply(linear(module.gate_proj, x), linear(module.up_proj, x)))
     return None
+
+
+def linear(module: nn.Module, x: Tensor) -> Tensor:
+    """What a linear makes of `x`, computed in the format of `x`, whatever the weights are kept in."""
+    if type(module) is not nn.Linear or module.weight.dtype == x.dtype:
+        return module(x)  # type: ignore[no-any-return]  # with a memory it sees to that itself
+    bias = None if module.bias is None else module.bias.to(x.dtype)
+    return nn.functional.linear(x, module.weight.to(x.dtype), bias)
 
 
 def is_gated(module: nn.Module) -> bool:

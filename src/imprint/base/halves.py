@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows
-from imprint.base.fused import kernels_hold
+from imprint.base.fused import kernels_hold, linear
 from imprint.base.packing import SHORT, Packed, attention_in_rows
 
 Attend = Callable[[int, Any, Tensor], Tensor]
@@ -54,7 +54,7 @@ def run_half(half: int, layers: Any, x: Tensor, attend: Attend) -> Tensor:
         return fed
     attention = layer.self_attn
     answer = attend(half // 2, attention, _qkv(attention, layer.input_layernorm(x)).flatten(0, 1))
-    attended: Tensor = x + attention.o_proj(answer.view(*x.shape[:-1], -1))
+    attended: Tensor = x + linear(attention.o_proj, answer.view(*x.shape[:-1], -1))
     return attended
 
 
@@ -79,11 +79,11 @@ class InRows:
 def _qkv(attention: Any, x: Tensor) -> Tensor:
     """Query, key and value side by side, [slots, tokens, (heads + 2 · key heads) · size]."""
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-    joined = all(type(linear) is nn.Linear for linear in linears)  # else one carries a memory
+    joined = all(type(one) is nn.Linear for one in linears)  # else one carries a memory
     if not joined or x[..., 0].numel() < x.shape[-1]:  # with few tokens joining the weights is dearer
-        return torch.cat([linear(x) for linear in linears], dim=-1)
-    bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
-    return nn.functional.linear(x, torch.cat([linear.weight for linear in linears]), bias)
+        return torch.cat([linear(one, x) for one in linears], dim=-1)
+    bias = None if linears[0].bias is None else torch.cat([one.bias for one in linears]).to(x.dtype)
+    return nn.functional.linear(x, torch.cat([one.weight for one in linears]).to(x.dtype), bias)
 
 
 class _ToRows(Function):

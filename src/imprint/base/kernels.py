@@ -2,8 +2,8 @@
 
 PyTorch makes a pass for each small operation, and on a small base these passes cost more than the products. Every
 function here has a twin in plain torch beside its caller, which holds for other devices and types; the tests hold one
-against the other. All arrays are fp32, the last dimension contiguous. The interpreter's lock is released meanwhile, so
-that lanes (`memory.fleet`) do not wait for each other.
+against the other. Arrays are fp32, or bf16 (`array_of`), the last dimension contiguous; all is computed in fp32. The
+interpreter's lock is released meanwhile, so that lanes (`memory.fleet`) do not wait for each other.
 
 Importing this module loads numba: import it where a kernel is called. Compiled code is kept on disk beside this file,
 or where NUMBA_CACHE_DIR says.
@@ -15,7 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+import torch
+from numba import njit, types
+from numba.extending import overload
+from torch import Tensor
 
 f4 = np.float32
 ROUNDED_ONCE = {"nnan", "ninf", "nsz", "contract"}
@@ -25,8 +28,42 @@ What is no number need not stay one: a training that diverged is told by its wei
 """
 
 
+def array_of(tensor: Tensor) -> Any:
+    """The tensor's own memory as a kernel takes it: NumPy has no bf16, so that comes as the bits it is."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+
+
+def _wide(x: Any) -> Any:
+    """A number of an array, as fp32."""
+    raise NotImplementedError("only within compiled code")
+
+
+@overload(_wide, inline="always", strict=False)
+def _wide_of(x: Any) -> Any:
+    if x == types.uint16:
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(f4)
+    return lambda x: x
+
+
+def _like(number: Any, x: Any) -> Any:
+    """fp32 `x` in the format of `number`: as it is, or rounded to bf16, a number half-way between two to the longer."""
+    raise NotImplementedError("only within compiled code")
+
+
+@overload(_like, inline="always", strict=False)
+def _like_of(number: Any, x: Any) -> Any:
+    if number == types.uint16:  # to the even of the two would take three more operations, a third of a kernel's time
+        return lambda number, x: np.uint16((np.float32(x).view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16))
+    return lambda number, x: x
+
+
 def _kernel(function: Callable[..., Any]) -> Any:
     return njit(nogil=True, cache=True, error_model="numpy", fastmath=ROUNDED_ONCE)(function)
+
+
+def _summing(function: Callable[..., Any]) -> Any:
+    """A kernel whose sum the compiler may take in any order, one and the same for a processor and a length."""
+    return njit(nogil=True, cache=True, error_model="numpy", fastmath=ROUNDED_ONCE | {"reassoc"})(function)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=ROUNDED_ONCE, inline="always")
@@ -47,72 +84,98 @@ def _exp(x: Any) -> Any:
 
 @_kernel
 def gate(h: Any, active: Any) -> None:
-    """`active` [tokens, inner] = silu(gate) * up, of `h` [tokens, gate | up]."""
+    """`active` [tokens, inner] = silu(gate) * up, of `h` [tokens, gate | up | anything]."""
     tokens, inner = active.shape
     for t in range(tokens):
-        gates, ups, into = h[t, :inner], h[t, inner:], active[t]
+        gates, ups, into = h[t, :inner], h[t, inner : 2 * inner], active[t]
         for i in range(inner):
-            into[i] = gates[i] / (f4(1) + _exp(-gates[i])) * ups[i]
+            g = _wide(gates[i])
+            into[i] = _like(into[i], g / (f4(1) + _exp(-g)) * _wide(ups[i]))
 
 
 @_kernel
 def gate_slopes(h: Any, grad: Any, active: Any, slopes: Any) -> None:
-    """Of `grad` [tokens, inner], the gradient of `active`: `slopes` [tokens, gate | up], and `active` once more."""
-    tokens, inner = grad.shape
+    """Of `grad` [tokens, inner | anything], the gradient of `active` [tokens, inner]: `slopes` [tokens, gate | up].
+
+    `active` is made once more on the way.
+    """
+    tokens, inner = active.shape
     for t in range(tokens):
-        gates, ups, towards = h[t, :inner], h[t, inner:], grad[t]
+        gates, ups, towards = h[t, :inner], h[t, inner : 2 * inner], grad[t]
         again, of_gate, of_up = active[t], slopes[t, :inner], slopes[t, inner:]
         for i in range(inner):
-            g, u, d = gates[i], ups[i], towards[i]
+            g, u, d = _wide(gates[i]), _wide(ups[i]), _wide(towards[i])
             sigmoid = f4(1) / (f4(1) + _exp(-g))
             silu = g * sigmoid
-            again[i] = silu * u
-            of_up[i] = d * silu
-            of_gate[i] = d * u * sigmoid * (f4(1) + g * (f4(1) - sigmoid))
+            again[i] = _like(again[i], silu * u)
+            of_up[i] = _like(of_up[i], d * silu)
+            of_gate[i] = _like(of_gate[i], d * u * sigmoid * (f4(1) + g * (f4(1) - sigmoid)))
 
 
 @_kernel
 def rms_norm(x: Any, weight: Any, epsilon: float, y: Any, scales: Any) -> None:
-    """`y` = x * scale * weight, [tokens, width], with scale = 1 / rms(x), kept in `scales` [tokens]."""
+    """`y` = x * scale * weight, [tokens, width], with scale = 1 / rms(x), kept in fp32 `scales` [tokens]."""
     tokens, width = x.shape
-    parts = np.zeros(16, np.float32)
+    row = np.empty(width, np.float32)
     for t in range(tokens):
-        scale = f4(1) / np.sqrt(_dot(x[t], x[t], parts) / f4(width) + f4(epsilon))
-        scales[t] = scale
-        row, into = x[t], y[t]
+        into = y[t]
         for i in range(width):
-            into[i] = row[i] * scale * weight[i]
+            row[i] = _wide(x[t, i])
+        scale = f4(1) / np.sqrt(_dot(row, row) / f4(width) + f4(epsilon))
+        scales[t] = scale
+        for i in range(width):
+            into[i] = _like(into[i], row[i] * scale * _wide(weight[i]))
 
 
 @_kernel
 def rms_norm_slope(grad: Any, x: Any, weight: Any, scales: Any, slope: Any) -> None:
     """The gradient of `x`: scale * (g - x̂ · mean(g x̂)), with g = grad * weight and x̂ = x * scale."""
     tokens, width = x.shape
-    parts, inner = np.zeros(16, np.float32), np.empty(width, np.float32)
+    inner, row = np.empty(width, np.float32), np.empty(width, np.float32)
     for t in range(tokens):
-        towards, row, into, scale = grad[t], x[t], slope[t], scales[t]
+        into, scale = slope[t], scales[t]
         for i in range(width):
-            inner[i] = towards[i] * weight[i]
-        along = _dot(inner, row, parts) * scale * scale / f4(width)
+            inner[i] = _wide(grad[t, i]) * _wide(weight[i])
+            row[i] = _wide(x[t, i])
+        along = _dot(inner, row) * scale * scale / f4(width)
         for i in range(width):
-            into[i] = scale * (inner[i] - row[i] * along)
+            into[i] = _like(into[i], scale * (inner[i] - row[i] * along))
 
 
 @_kernel
-def _dot(a: Any, b: Any, parts: Any) -> Any:
-    """Sixteen sums side by side: vectors of the processor, in an order that never changes."""
-    size = len(a)
-    blocks = size // 16
-    for lane in range(16):
-        parts[lane] = 0
-    for block in range(blocks):
-        for lane in range(16):
-            parts[lane] += a[16 * block + lane] * b[16 * block + lane]
+def nats(logits: Any, labels: Any, losses: Any) -> None:
+    """`losses` [rows] = -log softmax(logits)[label]; in place, `logits` [rows, words] become the loss's gradient."""
+    rows, words = logits.shape
+    row = np.empty(words, np.float32)
+    for r in range(rows):
+        into, largest = logits[r], f4(-np.inf)
+        for i in range(words):
+            row[i] = _wide(into[i])
+            largest = max(largest, row[i])
+        right = row[labels[r]] - largest
+        for i in range(words):
+            row[i] = _exp(row[i] - largest)
+        total = _sum(row)
+        losses[r] = np.log(total) - right
+        share = f4(1) / total
+        row[labels[r]] -= total
+        for i in range(words):
+            into[i] = _like(into[i], row[i] * share)
+
+
+@_summing
+def _dot(a: Any, b: Any) -> Any:
     total = f4(0)
-    for lane in range(16):
-        total += parts[lane]
-    for i in range(16 * blocks, size):
+    for i in range(len(a)):
         total += a[i] * b[i]
+    return total
+
+
+@_summing
+def _sum(a: Any) -> Any:
+    total = f4(0)
+    for i in range(len(a)):
+        total += a[i]
     return total
 
 
@@ -120,33 +183,37 @@ def _dot(a: Any, b: Any, parts: Any) -> Any:
 def causal_shares(scores: Any, scale: float) -> None:
     """In place: `scores` [rows, width, width] become softmax(scale * scores) over a place and those before it."""
     count, width, _ = scores.shape
-    factor, parts, ones = f4(scale), np.zeros(16, np.float32), np.ones(width, np.float32)
+    factor, powers = f4(scale), np.empty((width, width), np.float32)
     for one in range(count):
         for t in range(width):
-            row = scores[one, t, : t + 1]
+            row, into = scores[one, t], powers[t]
             largest = row[0]
             for i in range(t + 1):
                 largest = max(largest, row[i])
+            for i in range(width):
+                into[i] = (row[i] - largest) * factor
+        together = powers.reshape(width * width)
+        for i in range(width * width):  # of places to come too: half of one long loop is cheaper than many short ones
+            together[i] = _exp(together[i])
+        for t in range(width):
+            row, power = scores[one, t], powers[t]
+            share = f4(1) / _sum(power[: t + 1])
             for i in range(t + 1):
-                row[i] = _exp((row[i] - largest) * factor)
-            share = f4(1) / _dot(row, ones[: t + 1], parts)
-            for i in range(t + 1):
-                row[i] *= share
-            scores[one, t, t + 1 :] = 0
+                row[i] = power[i] * share
+            row[t + 1 :] = 0
 
 
 @_kernel
 def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
     """In place: `grads` [rows, width, width], of what `causal_shares` answered, become those of its scores."""
     count, width, _ = grads.shape
-    factor, parts = f4(scale), np.zeros(16, np.float32)
+    factor = f4(scale)
     for one in range(count):
         for t in range(width):
-            share, row = shares[one, t, : t + 1], grads[one, t, : t + 1]
-            along = _dot(share, row, parts)
-            for i in range(t + 1):
+            share, row = shares[one, t], grads[one, t]
+            along = _dot(share, row)
+            for i in range(width):  # a place to come has no share, and so no slope
                 row[i] = share[i] * (row[i] - along) * factor
-            grads[one, t, t + 1 :] = 0
 
 
 @_kernel
@@ -166,12 +233,12 @@ def to_rows(tokens: Any, starts: Any, lengths: Any, cos: Any, sin: Any, rows: An
                 if turned:
                     c, s = cos[t], sin[t]
                     for i in range(half):
-                        into[i] = x[i] * c[i] - x[half + i] * s[i]
-                    for i in range(half):
-                        into[half + i] = x[half + i] * c[half + i] + x[i] * s[half + i]
+                        left, right = _wide(x[i]), _wide(x[half + i])
+                        into[i] = _like(into[i], left * _wide(c[i]) - right * _wide(s[i]))
+                        into[half + i] = _like(into[i], right * _wide(c[half + i]) + left * _wide(s[half + i]))
                 else:
                     for i in range(size):
-                        into[i] = x[i]
+                        into[i] = _like(into[i], _wide(x[i]))
         for head in range(heads):
             rows[head, row, lengths[row] :] = 0
 
@@ -189,9 +256,9 @@ def from_rows(rows: Any, starts: Any, lengths: Any, cos: Any, sin: Any, tokens: 
                 if turned:
                     c, s = cos[t], sin[t]
                     for i in range(half):
-                        into[i] = x[i] * c[i] + x[half + i] * s[half + i]
-                    for i in range(half):
-                        into[half + i] = x[half + i] * c[half + i] - x[i] * s[i]
+                        left, right = _wide(x[i]), _wide(x[half + i])
+                        into[i] = _like(into[i], left * _wide(c[i]) + right * _wide(s[half + i]))
+                        into[half + i] = _like(into[i], right * _wide(c[half + i]) - left * _wide(s[i]))
                 else:
                     for i in range(size):
-                        into[i] = x[i]
+                        into[i] = _like(into[i], _wide(x[i]))

@@ -16,8 +16,8 @@ from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.families import first_position
 from imprint.base.fit import TRAINING_VERSION, all_finite
-from imprint.base.placement import cast, device_for, dtype_for
-from imprint.base.settings import BaseSettings
+from imprint.base.placement import cast_to_bfloat16, device_for, format_for
+from imprint.base.settings import BaseSettings, Format
 from imprint.base.sites import Site, family_of, layers_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
 from imprint.errors import BaseModelError, SettingsError, TrainingDivergedError
@@ -52,11 +52,12 @@ class BaseRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BaseModelInUse:
-    """A loaded base: frozen weights, encoder, and the sites a memory may use."""
+    """A loaded base: frozen weights, encoder, the sites a memory may use, and whether memories train `mixed` on it."""
 
     model: nn.Module
     encoder: Encoder
     record: BaseRecord
+    mixed: bool = False
     sites: tuple[Site, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,9 +71,10 @@ class BaseModelInUse:
         return [self.record.fingerprint, *lengths, *([] if self.dtype == "float32" else [self.dtype])]
 
     @property
-    def dtype(self) -> str:
-        """What the frozen weights compute in: `float32` or `bfloat16`."""
-        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+    def dtype(self) -> Format:
+        """What the frozen weights compute in: `float32`, `mixed` or `bfloat16`."""
+        kept: Any = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return "mixed" if self.mixed else kept
 
 
 def prepare_base(
@@ -215,8 +217,10 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
             "Next: lower one of the two."
         )
     device = device_for(settings.device)
-    cast(model, dtype_for(settings.dtype, sites_of(model), device)).to(device)
-    return BaseModelInUse(model, encoder, record)
+    numbers = format_for(settings.dtype, model, device)
+    if numbers == "bfloat16":
+        cast_to_bfloat16(model)
+    return BaseModelInUse(model.to(device), encoder, record, mixed=numbers == "mixed")
 
 
 def positions_beside(model: nn.Module, encoder: Encoder) -> int | None:
@@ -230,6 +234,6 @@ def positions_beside(model: nn.Module, encoder: Encoder) -> int | None:
 
 def in_full(base: BaseModelInUse) -> BaseModelInUse:
     """The same base in fp32, as it is kept on disk: what is merged into it loses no digits."""
-    if base.dtype == "float32":
+    if base.dtype != "bfloat16":
         return base
     return replace(base, model=load_pretrained(base.record.path)[0])

@@ -3,6 +3,9 @@
 bf16 halves the bytes of the base and, where the hardware has units for it, multiplies the rate of its products; where
 it has none, bf16 is slower than fp32. So one product of the model's own shape is timed in both, unless the base is so
 small that products are not what it waits for. A memory's weights, its optimiser and every loss stay in fp32 either way.
+
+A small base on a CPU is no burden in fp32, and keeps all its digits for scores and answers: there only the products of
+training are in bf16 (`mixed`), from weights in fp32 with the memory's update added before a digit is cut.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ from __future__ import annotations
 import logging
 import time
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from imprint.base.settings import Device, Dtype
-from imprint.base.sites import Site
+from imprint.base.settings import Device, Dtype, Format
+from imprint.base.sites import sites_of
 from imprint.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -24,8 +27,9 @@ log = logging.getLogger(__name__)
 
 TIMES_AS_FAST = 1.5
 """What bf16 must bring to be taken: less would not pay for three fewer digits."""
-NARROW = 256
-"""On a CPU a base with narrower sites stays in fp32: its time is not in its products (docs/decisions/0010)."""
+NARROW, TINY = 256, 96
+"""On a CPU a base with narrower sites than the first is kept in fp32, and computes in it alone below the second: its
+time is not in its products (docs/decisions/0010)."""
 TOKENS, TRIES = 512, 5
 
 
@@ -42,33 +46,38 @@ def device_for(wanted: Device) -> torch.device:
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
-def dtype_for(wanted: Dtype, sites: tuple[Site, ...], device: torch.device) -> torch.dtype:
-    """The number format for a base with these sites on this device; `auto` is measured once a process.
+def format_for(wanted: Dtype, model: nn.Module, device: torch.device) -> Format:
+    """The number format for a loaded base on this device; `auto` is measured once a process.
 
-    A narrow base on a CPU is in fp32 without a measurement.
+    A tiny base on a CPU is in fp32 without a measurement. `BaseModelError` for `mixed` where there is no such way.
     """
-    import torch
+    from imprint.base.halves import FAMILIES, in_halves
 
+    mixes = device.type == "cpu" and in_halves(model)
+    if wanted == "mixed" and not mixes:
+        config: Any = model.config
+        raise BaseModelError(
+            f"base.dtype: mixed was asked for, on {device} and a {config.model_type} model; it is for a CPU and "
+            f"{', '.join(FAMILIES)} without a window. Next: set base.dtype to auto, float32 or bfloat16."
+        )
     if wanted != "auto":
-        return torch.float32 if wanted == "float32" else torch.bfloat16
-    largest = max(sites, key=lambda site: site.in_features * site.out_features)
-    if device.type == "cpu" and min(largest.in_features, largest.out_features) < NARROW:
-        return torch.float32
-    return faster_dtype(bfloat16_speed(str(device), largest.in_features, largest.out_features))
+        return wanted
+    largest = max(sites_of(model), key=lambda site: site.in_features * site.out_features)
+    width = min(largest.in_features, largest.out_features)
+    wide = device.type != "cpu" or width >= NARROW
+    if not wide and not (mixes and width >= TINY):
+        return "float32"
+    speed = bfloat16_speed(str(device), largest.in_features, largest.out_features)
+    taken: Format = "float32" if speed < TIMES_AS_FAST else "bfloat16" if wide else "mixed"
+    log.info("base.dtype auto: products on %s are %.1f times as fast in bfloat16: taken is %s", device, speed, taken)
+    return taken
 
 
-def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model with its weights in this format. Buffers stay: rotary frequencies need all their digits."""
+def cast_to_bfloat16(model: nn.Module) -> nn.Module:
+    """The model with its weights in bf16. Buffers stay: rotary frequencies need all their digits."""
     for weight in model.parameters():
-        weight.data = weight.data.to(dtype)
+        weight.data = weight.data.bfloat16()
     return model
-
-
-def faster_dtype(speed: float) -> torch.dtype:
-    """bf16 where its products are at least `TIMES_AS_FAST` times as fast as those in fp32, else fp32."""
-    import torch
-
-    return torch.bfloat16 if speed >= TIMES_AS_FAST else torch.float32
 
 
 @cache
@@ -77,10 +86,7 @@ def bfloat16_speed(device: str, width_in: int, width_out: int) -> float:
     import torch
 
     single, half = (_seconds(device, width_in, width_out, dtype) for dtype in (torch.float32, torch.bfloat16))
-    speed = single / half
-    taken = str(faster_dtype(speed)).removeprefix("torch.")
-    log.info("base.dtype auto: products on %s are %.1f times as fast in bfloat16: the base is %s", device, speed, taken)
-    return speed
+    return single / half
 
 
 def _seconds(device: str, width_in: int, width_out: int, dtype: torch.dtype) -> float:

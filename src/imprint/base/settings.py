@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Format = Literal["float32", "mixed", "bfloat16"]
+"""What a frozen base is kept and computes in. mixed: kept in fp32, and products in bf16 while memories train."""
+Dtype = Literal["auto"] | Format
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,7 +54,8 @@ class BaseSettings(BaseModel):
     )
     device: Device = Field(default="auto", description="Where the base computes; auto: on CUDA where there is one.")
     dtype: Dtype = Field(
-        default="auto", description="What the frozen base computes in; auto: bfloat16 where that is much faster."
+        default="auto",
+        description="What the frozen base computes in; auto: bfloat16, or mixed, where bf16 is much faster.",
     )
     max_query_tokens: int = Field(default=48, ge=1, description="A longer query keeps its end.")
     max_response_tokens: int = Field(default=64, ge=1, description="A longer response keeps its beginning.")

@@ -140,7 +140,7 @@ class _Lane:
         """Train them all; whoever is done makes room for the next. Leaves where it is once `stop` is set."""
         waiting, crew = list(reversed(jobs)), list[Trainee]()
         slots: Slots | None = None
-        with fused(self._base.model):
+        with fused(self._base.model, torch.bfloat16 if self._base.mixed else None):
             if jobs and self._device.type == "cuda":
                 self._room = self._measured(jobs)
             while (crew or waiting) and not stop.is_set():

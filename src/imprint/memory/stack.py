@@ -95,10 +95,10 @@ class StackedLinear(nn.Module):
         split = x.reshape(slots, -1, x.shape[-1])
         width_in, width_out = self.weight.shape
         y = (_Merged if merging_pays(split.shape[1], width_in, width_out) else _Apart).apply(
-            split, self.weight, self.a, self.b
+            split, self.weight.to(x.dtype), self.a, self.b
         )
         if self.bias is not None:
-            y = y + self.bias
+            y = y + self.bias.to(x.dtype)
         return y.view(*x.shape[:-1], width_out)
 
 
@@ -158,7 +158,7 @@ def _blocked(
 
 def _suits_blocks(linear: nn.Module) -> bool:
     weight: Any = linear.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and linear.bias is None
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and linear.bias is None
 
 
 def _feed_forward(

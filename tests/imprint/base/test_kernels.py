@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import cross_entropy, silu
 
 from imprint.base import kernels
 
@@ -84,3 +84,111 @@ def test_rows_are_the_tokens_and_the_way_back_is_the_transpose():
     plain = np.empty_like(rows)
     kernels.to_rows(x, starts, lengths, cos[:0], sin[:0], plain)
     np.testing.assert_array_equal(plain[1, 0, :3], x[4:7, 1])
+
+
+def in_bf16(*shape, seed=0):
+    """Numbers of bf16, as a tensor of it and as the fp32 tensor of the same numbers."""
+    drawn = (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3).bfloat16()
+    return drawn, drawn.float()
+
+
+def both(kernel, *given):
+    """All arrays after a kernel has had those of bf16, beside those of fp32: `given` are pairs, or one for both."""
+    answers = []
+    for place in (0, 1):
+        mine = [one[place] if isinstance(one, tuple) else one for one in given]
+        mine = [one.clone() if isinstance(one, torch.Tensor) else one for one in mine]
+        kernel(*(kernels.array_of(one) if isinstance(one, torch.Tensor) else one for one in mine))
+        answers.append([one for one in mine if isinstance(one, torch.Tensor)])
+    return zip(*answers, strict=True)
+
+
+def assert_rounded_once(answers):
+    """What came out in bf16 is what came out in fp32, to the nearest; a number half-way may go either way."""
+    differ = 0
+    for half, whole in answers:
+        if half.dtype == torch.bfloat16:
+            differ += half.numel()
+            torch.testing.assert_close(half.float(), whole, rtol=2**-8, atol=1e-30)
+            assert (half != whole.bfloat16()).float().mean() < 0.01
+        else:
+            assert torch.equal(half, whole)
+    assert differ
+
+
+def test_numbers_in_bf16_are_computed_in_fp32_and_rounded_once():
+    h, grad = in_bf16(5, 70), in_bf16(5, 40, seed=1)
+    blank = torch.zeros(5, 33).bfloat16(), torch.zeros(5, 33)
+    slopes = torch.zeros(5, 66).bfloat16(), torch.zeros(5, 66)
+    assert_rounded_once(both(kernels.gate, h, blank))
+    assert_rounded_once(both(kernels.gate_slopes, h, grad, blank, slopes))
+    x, weight, scales = torch.randn(5, 33), torch.rand(33), torch.zeros(5)
+    assert_rounded_once(both(kernels.rms_norm, x, weight, 1e-6, blank, scales))
+    kernels.rms_norm(x.numpy(), weight.numpy(), 1e-6, blank[1].numpy(), scales.numpy())
+    towards = grad[0][:, :33].contiguous(), grad[1][:, :33].contiguous()
+    assert_rounded_once([*both(kernels.rms_norm_slope, towards, x, weight, scales, blank)][-1:])
+
+
+def test_rows_of_tokens_in_bf16_are_widened_and_rounded():
+    starts, lengths, turn = np.array([2, 0]), np.array([3, 2]), torch.randn(3, 6)
+    tokens, rows = in_bf16(5, 2, 6), torch.zeros(2, 2, 3, 6)
+    (_, _), (_, _), (_, _), (half, whole) = both(
+        lambda x, c, s, into: kernels.to_rows(x, starts, lengths, c, s, into), tokens, turn, turn, rows
+    )
+    assert torch.equal(half, whole)
+    assert half[:, 0].any()
+    back = torch.zeros(5, 2, 6).bfloat16(), torch.zeros(5, 2, 6)
+    assert_rounded_once(
+        both(lambda x, c, s, into: kernels.from_rows(x, starts, lengths, c, s, into), whole, turn, turn, back)
+    )
+
+
+@pytest.mark.parametrize("words", [3, 16, 300])
+@pytest.mark.parametrize("size", [1.0, 60.0, 1e4], ids=["usual", "sure", "far"])
+def test_nats_and_their_slope(words, size):
+    logits = torch.randn(6, words, generator=torch.Generator().manual_seed(words)) * size
+    labels, losses = torch.arange(6) % words, torch.empty(6)
+    leaf = logits.double().requires_grad_()
+    expected = cross_entropy(leaf, labels, reduction="none")
+    (wanted,) = torch.autograd.grad(expected.sum(), leaf)
+    half, of_half = logits.bfloat16(), torch.empty(6)
+    rounded = half.float()
+
+    kernels.nats(logits.numpy(), labels.numpy(), losses.numpy())
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits.double(), wanted, rtol=1e-5, atol=1e-6)
+
+    kernels.nats(kernels.array_of(half), labels.numpy(), of_half.numpy())
+    kernels.nats(rounded.numpy(), labels.numpy(), losses.numpy())
+    assert torch.equal(of_half, losses)
+    torch.testing.assert_close(half.float(), rounded, rtol=2**-8, atol=1e-30)
+
+
+def test_a_logit_that_is_no_number_is_seen_in_the_loss():
+    logits, losses = torch.randn(2, 20), torch.empty(2)
+    logits[1, 4] = float("nan")
+    kernels.nats(logits.numpy(), np.array([3, 3]), losses.numpy())
+    assert losses[0].isfinite()
+    assert not losses[1].isfinite()
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 33])
+@pytest.mark.parametrize("size", [1.0, 300.0], ids=["usual", "sure"])
+def test_causal_shares_and_their_slopes(width, size):
+    """Of what stands above the diagonal nothing is seen, however large it is."""
+    scores = torch.randn(3, width, width, generator=torch.Generator().manual_seed(width)) * size
+    later = torch.ones(width, width).triu(1).bool()
+    scores[:, later] = 1e6
+    leaf = scores.double().requires_grad_()
+    expected = (leaf * 0.3).masked_fill(later, -torch.inf).softmax(-1)
+    grad = torch.randn(3, width, width)
+    (wanted,) = torch.autograd.grad(expected, leaf, grad.double())
+
+    kernels.causal_shares(scores.numpy(), 0.3)
+    slopes = grad.clone()
+    kernels.causal_slopes(scores.numpy(), slopes.numpy(), 0.3)
+
+    torch.testing.assert_close(scores.double(), expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(slopes.double(), wanted, rtol=1e-4, atol=1e-5)
+    assert not scores[:, later].any()
+    assert not slopes[:, later].any()

@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from families import every_family
 from fleets import BATCH_ROWS, MIXED, SEED, fleet, job
 from toys import invented_rows, score_alone
 from transformers import AutoModelForCausalLM
 
 from imprint.base import placement
+from imprint.base.halves import in_halves
 from imprint.base.load import in_full, load_base, prepare_base
 from imprint.base.loss import mean_loss
-from imprint.base.placement import bfloat16_speed, cast, dtype_for, faster_dtype
+from imprint.base.placement import bfloat16_speed, cast_to_bfloat16, format_for
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, PooledSettings
+from imprint.errors import BaseModelError
 from imprint.memory.pooled import pool
 from imprint.memory.serve import Server
 from imprint.memory.trainer import train_memory
@@ -21,37 +24,38 @@ from imprint.memory.trainer import train_memory
 FIT = FitSettings(learning_rate=3e-3, epochs=2, batch_rows=16)
 EMBEDDED = EmbeddedSettings(size="tiny", fit=FIT)
 SETTINGS = BaseSettings(dtype="float32", max_query_tokens=16, max_response_tokens=16, embedded=EMBEDDED)
-CPU = torch.device("cpu")
+CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
 
 def in_half(base):
     """The same base in bf16."""
-    return replace(base, model=cast(deepcopy(base.model), torch.bfloat16))
-
-
-def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on():
-    speeds = (0.2, 1.0, 1.49, 1.5, 8.0)
-    assert [faster_dtype(speed) for speed in speeds] == [torch.float32] * 3 + [torch.bfloat16] * 2
+    return replace(base, model=cast_to_bfloat16(deepcopy(base.model)))
 
 
 @pytest.fixture
-def no_base_is_narrow(monkeypatch):
-    """The toys are measured like wide bases."""
-    monkeypatch.setattr(placement, "NARROW", 1)
+def any_width_counts(monkeypatch):
+    """The toys are measured like bases that are not tiny."""
+    monkeypatch.setattr(placement, "TINY", 1)
 
 
-def test_a_narrow_base_on_a_cpu_is_in_fp32_however_fast_bfloat16_is(llama, monkeypatch):
-    """On a card it is measured all the same; a site is as narrow as its narrower side."""
-    monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: 4.0)
+def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on(llama, monkeypatch):
+    """On a card and for wide bases; for narrow ones on a CPU in training alone; by a site's narrower side."""
     width = min(llama.sites[0].in_features, llama.sites[0].out_features)
+    for speed in (0.2, 1.0, 1.49, 1.5, 8.0):
+        monkeypatch.setattr(placement, "bfloat16_speed", lambda *_, speed=speed: speed)
+        fast = speed >= 1.5
+        assert format_for("auto", llama.model, CARD) == ("bfloat16" if fast else "float32")
+        for narrow, tiny, taken in (
+            (width, width, "bfloat16"),
+            (width + 1, width, "mixed"),
+            (width + 1, width + 1, "float32"),
+        ):
+            monkeypatch.setattr(placement, "NARROW", narrow)
+            monkeypatch.setattr(placement, "TINY", tiny)
+            assert format_for("auto", llama.model, CPU) == (taken if fast else "float32")
 
-    for bound, taken in ((width + 1, torch.float32), (width, torch.bfloat16)):
-        monkeypatch.setattr(placement, "NARROW", bound)
-        assert dtype_for("auto", llama.sites, CPU) == taken
-        assert dtype_for("auto", llama.sites, torch.device("cuda")) == torch.bfloat16
 
-
-@pytest.mark.usefixtures("no_base_is_narrow")
+@pytest.mark.usefixtures("any_width_counts")
 def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch, caplog):
     """On the device asked for, once a process; and says in the log what it found and took."""
     bfloat16_speed.cache_clear()
@@ -63,35 +67,52 @@ def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch,
 
     monkeypatch.setattr(placement, "_seconds", seconds)
     with caplog.at_level("INFO", "imprint.base.placement"):
-        found = [dtype_for("auto", llama.sites, CPU) for _ in range(2)]
+        found = [format_for("auto", llama.model, CPU) for _ in range(2)]
     bfloat16_speed.cache_clear()
 
-    assert found == [torch.bfloat16] * 2
+    assert found == ["mixed"] * 2
     assert asked == [("cpu", {32, 48}, torch.float32), ("cpu", {32, 48}, torch.bfloat16)]
     assert "4.0 times as fast" in caplog.text
-    assert "the base is bfloat16" in caplog.text
+    assert "taken is mixed" in caplog.text
 
 
 def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
     monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: pytest.fail("measured"))
-    assert dtype_for("float32", llama.sites, CPU) == torch.float32
-    assert dtype_for("bfloat16", llama.sites, CPU) == torch.bfloat16
+    for wanted in ("float32", "mixed", "bfloat16"):
+        assert format_for(wanted, llama.model, CPU) == wanted
 
 
-@pytest.mark.usefixtures("no_base_is_narrow")
+@pytest.mark.usefixtures("any_width_counts")
 def test_the_measurement_itself_runs_here(llama):
     bfloat16_speed.cache_clear()
     assert bfloat16_speed("cpu", 32, 48) > 0
-    assert dtype_for("auto", llama.sites, CPU) in (torch.float32, torch.bfloat16)
+    assert format_for("auto", llama.model, CPU) in ("float32", "mixed")
+
+
+@pytest.mark.usefixtures("any_width_counts")
+@every_family
+def test_a_family_that_is_not_run_in_halves_is_not_mixed(base, monkeypatch):
+    monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: 4.0)
+    if in_halves(base.model):
+        assert format_for("auto", base.model, CPU) == "mixed"
+        with pytest.raises(BaseModelError, match=r"base\.dtype: mixed was asked for, on cuda.*Next: set base\.dtype"):
+            format_for("mixed", base.model, CARD)
+        return
+    assert format_for("auto", base.model, CPU) == "float32"
+    with pytest.raises(BaseModelError, match=r"a \w+ model; it is for a CPU and llama, mistral, qwen2"):
+        format_for("mixed", base.model, CPU)
 
 
 def test_a_base_is_loaded_in_the_format_of_the_settings(saved_llama, tmp_path):
     """Checked against its record before its digits are cut; in bf16 what is trained on it has another name."""
     settings = SETTINGS.model_copy(update={"path": str(saved_llama)})
     record = prepare_base([], settings, 1, tmp_path)
-    whole, half = (load_base(record, settings.model_copy(update={"dtype": d})) for d in ("float32", "bfloat16"))
+    formats = ("float32", "mixed", "bfloat16")
+    whole, mixed, half = (load_base(record, settings.model_copy(update={"dtype": one})) for one in formats)
 
-    assert (whole.dtype, half.dtype) == ("float32", "bfloat16")
+    assert (whole.dtype, mixed.dtype, half.dtype) == formats
+    assert all(map(torch.equal, whole.model.parameters(), mixed.model.parameters()))
+    assert mixed.reading == [record.fingerprint, 16, 16, "mixed"]
     assert all(weight.dtype == torch.bfloat16 for weight in half.model.parameters())
     assert whole.reading == [record.fingerprint, 16, 16]  # as it was before there was a choice
     assert half.reading == [record.fingerprint, 16, 16, "bfloat16"]
@@ -155,6 +176,44 @@ def test_memories_on_a_bf16_base_are_fp32_and_their_losses_close_to_those_on_fp3
                 assert factor.isfinite().all()
     # they are not the same numbers: the base did compute in bf16
     assert whole[0].fitted[0].final_loss != half[0].fitted[0].final_loss
+
+
+@pytest.mark.parametrize("base", ["llama", "qwen2"], indirect=True)
+def test_memories_of_mixed_training_are_close_to_those_of_fp32(base):
+    """Losses within 1 %, and each weight nearer to fp32's than to where it began; all of it stays in fp32."""
+    jobs = [job(base, *one) for one in MIXED[:5]]
+    whole, mixed = (fleet(on).train(jobs) for on in (base, replace(base, mixed=True)))
+
+    assert whole[0].fitted[0].final_loss != mixed[0].fitted[0].final_loss
+    for one, other in zip(whole, mixed, strict=True):
+        for ours, theirs in zip(other.fitted, one.fitted, strict=True):
+            assert ours.final_loss == pytest.approx(theirs.final_loss, rel=0.01)
+        for ours, theirs in zip(other.memory.episodes, one.memory.episodes, strict=True):
+            for name, factors in ours.factors.items():
+                learned = theirs.factors[name].b
+                assert factors.b.dtype == torch.float32
+                assert (factors.b - learned).norm() < 0.5 * learned.norm()  # B began at zero
+    assert {weight.dtype for weight in base.model.parameters()} == {torch.float32}
+
+
+def test_mixed_training_repeats_and_depends_on_no_company(llama):
+    """Bit for bit alone twice; among strangers as close as bf16 can tell."""
+    mixed = replace(llama, mixed=True)
+    jobs = [job(mixed, *one) for one in MIXED[:4]]
+    alone, again = (fleet(mixed).train(jobs[:1])[0] for _ in range(2))
+    among = fleet(mixed).train(jobs)[0]
+
+    for name, factors in alone.memory.episodes[0].factors.items():
+        assert torch.equal(factors.b, again.memory.episodes[0].factors[name].b)
+        other = among.memory.episodes[0].factors[name].b
+        assert (factors.b - other).norm() < 0.05 * factors.b.norm()
+
+
+def test_a_mixed_base_scores_and_answers_in_fp32(llama):
+    rows = llama.encoder.examples(invented_rows("u1", 12, seed=1))
+    memory = fleet(llama).train([job(llama, *MIXED[0])])[0].memory
+    whole, mixed = (Server(on, 4).score([memory] * 12, rows) for on in (llama, replace(llama, mixed=True)))
+    assert whole == mixed
 
 
 def test_scores_and_answers_on_a_bf16_base(base):

@@ -11,6 +11,7 @@ from imprint.base.fused import fused
 from imprint.base.packing import pack
 from imprint.base.sites import ATTENTION, FEED_FORWARD
 from imprint.base.trunk import Trunk
+from imprint.memory import feed_forward
 from imprint.memory.stack import stacked
 
 ALL = (*FEED_FORWARD, *ATTENTION)
@@ -27,9 +28,9 @@ def _biased(base):
             bias.uniform_(-0.1, 0.1)
 
 
-def drawn_factors(base, targets, layers, zero_b=False):
+def drawn_factors(base, targets, layers, zero_b=False, seed=5):
     """Padded factors (A, B) of three slots at these sites, unscaled, B ≠ 0 unless asked."""
-    draw, factors = torch.Generator().manual_seed(5), {}
+    draw, factors = torch.Generator().manual_seed(seed), {}
     for site in base.sites:
         if site.target in targets and site.layer in layers:
             a = torch.randn(3, site.in_features, 4, generator=draw) * 0.2
@@ -63,7 +64,7 @@ def in_fleet(base, slots, factors, scales, start=0):
     inputs = trunk.inputs_of(packed, start) if start else None
     with stacked(base, scaled):
         hidden = trunk.at_labels(packed, start, inputs)
-    nats = cross_entropy(base.model.get_output_embeddings()(hidden), packed.label, reduction="none")
+    nats = cross_entropy(base.model.get_output_embeddings()(hidden.float()), packed.label, reduction="none")
     sums = torch.zeros(len(slots)).index_add(0, packed.owner, nats)
     return sums / torch.bincount(packed.owner)
 
@@ -78,7 +79,8 @@ def in_fleet(base, slots, factors, scales, start=0):
     [(FEED_FORWARD, (0, 1, 2), 0), (ALL, (1, 2), 2), (("down",), (2,), 5), (("up",), (0, 2), 1)],
     ids=["feed-forward", "all", "last down", "up"],
 )
-def test_loss_and_gradients_equal_naive_pytorch(base, targets, layers, start, rows, within_fused):
+def test_loss_and_gradients_equal_naive_pytorch(base, targets, layers, start, rows, within_fused, monkeypatch):
+    monkeypatch.setattr(feed_forward, "BLOCK", 100)
     slots = [base.encoder.examples(invented_rows(f"u{n}", count)) for n, count in enumerate(rows)]
     factors, scales = drawn_factors(base, targets, layers), torch.tensor([2.0, 0.5, 4.0])
     leaves = [leaf for pair in factors.values() for leaf in pair]
@@ -103,6 +105,34 @@ def test_loss_and_gradients_equal_naive_pytorch(base, targets, layers, start, ro
         dims = ours.movedim(1, 2) if ours.shape[2] == 4 else ours
         assert not dims[1, 1:].any()
         assert not dims[2].any()
+
+
+@pytest.mark.parametrize("base", ["llama", "qwen2"], indirect=True)
+@pytest.mark.parametrize("rows", [(1, 1, 1), (9, 4, 7)], ids=["few tokens", "many"])
+@pytest.mark.parametrize("targets", [FEED_FORWARD, ALL, ("down",), ("up", "gate")], ids="-".join)
+def test_products_in_bf16_are_as_close_to_fp32_as_pytorchs_autocast(base, targets, rows):
+    """By the whole gradient of a slot, in most draws; and what a slot does not have still gets exactly none."""
+    slots = [base.encoder.examples(invented_rows(f"u{n}", count)) for n, count in enumerate(rows)]
+    scales = torch.tensor([2.0, 0.5, 4.0])
+    ratios = []
+    for seed in range(5):
+        factors = drawn_factors(base, targets, (0, 1, 2), seed=seed)
+        leaves = [leaf for pair in factors.values() for leaf in pair]
+
+        def plain(factors=factors, leaves=leaves):
+            losses = [naive(base, slots[slot], factors, slot, float(scales[slot])) for slot in range(3)]
+            return torch.autograd.grad(sum(losses), leaves)
+
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            theirs = plain()
+        with fused(base.model, torch.bfloat16):
+            ours = torch.autograd.grad(in_fleet(base, slots, factors, scales).sum(), leaves)
+        for slot in (0, 1):
+            whole, auto, own = (torch.cat([part[slot].flatten() for part in one]) for one in (plain(), theirs, ours))
+            assert not torch.equal(own, whole)
+            ratios.append((own - whole).norm() / (auto - whole).norm())
+        assert not any(part[2].any() for part in ours)
+    assert torch.stack(ratios).median() < 1.25
 
 
 def test_an_untrained_memory_gives_the_bases_hidden_states(base):
