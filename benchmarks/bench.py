@@ -145,6 +145,7 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
         "versions": versions(),
         "model": options.model,
         "parameters": base.parameters,
+        "base_dtype": setting.base.dtype,
         "layers": base.layers,
         "users": len(setting.users),
         "rows_per_user": len(setting.users[0].examples),

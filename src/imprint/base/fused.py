@@ -30,7 +30,9 @@ class _RMSNorm(Function):
 
             flat = x.flatten(0, -2)
             y, scale = torch.empty_like(flat, dtype=dtype), flat.new_empty(len(flat), dtype=torch.float32)
-            kernels.rms_norm(*map(kernels.array_of, (flat, weight)), epsilon, *map(kernels.array_of, (y, scale)))
+            kernels.rms_norm(
+                *map(kernels.array_of, (flat, weight.detach())), epsilon, *map(kernels.array_of, (y, scale))
+            )
             ctx.save_for_backward(flat, scale, weight)
             return y.view(x.shape)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -48,7 +50,7 @@ class _RMSNorm(Function):
 
             slope = torch.empty_like(x)
             flat = grad.reshape(x.shape)
-            kernels.rms_norm_slope(*map(kernels.array_of, (flat, x, weight, scale, slope)))
+            kernels.rms_norm_slope(*map(kernels.array_of, (flat, x, weight.detach(), scale, slope)))
             return slope.view(grad.shape), None, None, None
         inner, unit = grad.to(x.dtype) * weight, x * scale
         along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])

@@ -30,7 +30,7 @@ What is no number need not stay one: a training that diverged is told by its wei
 
 def array_of(tensor: Tensor) -> Any:
     """The tensor's own memory as a kernel takes it: NumPy has no bf16, so that comes as the bits it is."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def _wide(x: Any) -> Any:

@@ -16,7 +16,7 @@ from imprint.base.embedded import SHAPES, save_model, train_embedded
 from imprint.base.examples import Encoder, Interaction
 from imprint.base.families import first_position
 from imprint.base.fit import TRAINING_VERSION, all_finite
-from imprint.base.placement import cast_to_bfloat16, device_for, format_for
+from imprint.base.placement import cast, device_for, format_for
 from imprint.base.settings import BaseSettings, Format
 from imprint.base.sites import Site, family_of, layers_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
@@ -193,6 +193,8 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
 
     Other weights under the same path raise `BaseModelError`.
     """
+    import torch
+
     try:
         model, tokenizer = load_pretrained(record.path)
     except BaseModelError as error:
@@ -219,7 +221,7 @@ def load_base(record: BaseRecord, settings: BaseSettings) -> BaseModelInUse:
     device = device_for(settings.device)
     numbers = format_for(settings.dtype, model, device)
     if numbers == "bfloat16":
-        cast_to_bfloat16(model)
+        cast(model, torch.bfloat16)
     return BaseModelInUse(model.to(device), encoder, record, mixed=numbers == "mixed")
 
 

@@ -83,7 +83,7 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     rows = [row for slot in slots for row in slot]
     lengths = np.array([len(row.input_ids) for row in rows])
     sizes = [sum(len(row.input_ids) for row in slot) for slot in slots]
-    tokens = max(sizes)
+    tokens = _rounded(max(sizes))
     owners = np.repeat(np.arange(len(slots)), [len(slot) for slot in slots])
     ends = np.cumsum(lengths)
     before = np.cumsum([0, *sizes[:-1]])
@@ -99,7 +99,7 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     places_of_answers = places[answers] - 1
     whose = owners[of_row]
     counts = np.bincount(whose, minlength=len(slots))
-    by_slot = np.zeros((len(slots), counts.max()), dtype=np.int64)
+    by_slot = np.zeros((len(slots), _rounded(counts.max())), dtype=np.int64)
     within = np.arange(len(whose)) - np.repeat(np.cumsum(counts) - counts, counts)
     by_slot[whose, within] = places_of_answers
     standing = whose * by_slot.shape[1] + within
@@ -107,6 +107,15 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     there = (torch.from_numpy(one).to(device, non_blocking=True) for one in (*numbers, by_slot, standing))
     ids_, positions_, owner, place, label, row, in_slots, answer = there
     return Packed(ids_, positions_, owner, place, label, row, in_slots, answer, starts, lengths)
+
+
+def _rounded(tokens: int) -> int:
+    """So many tokens or up to a sixteenth more: a number of five binary digits and zeros.
+
+    So steps are of few sizes, because a CPU's bf16 products are compiled for each size anew (docs/log.md).
+    """
+    unit = 1 << max(0, int(tokens).bit_length() - 5)
+    return -(-int(tokens) // unit) * unit
 
 
 def regather(x: Tensor, to: _Gather, back: _Gather) -> Tensor:

@@ -73,10 +73,10 @@ def format_for(wanted: Dtype, model: nn.Module, device: torch.device) -> Format:
     return taken
 
 
-def cast_to_bfloat16(model: nn.Module) -> nn.Module:
-    """The model with its weights in bf16. Buffers stay: rotary frequencies need all their digits."""
+def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model with its weights in this format. Buffers stay: rotary frequencies need all their digits."""
     for weight in model.parameters():
-        weight.data = weight.data.bfloat16()
+        weight.data = weight.data.to(dtype)
     return model
 
 

@@ -14,7 +14,7 @@ from imprint.base import placement
 from imprint.base.halves import in_halves
 from imprint.base.load import in_full, load_base, prepare_base
 from imprint.base.loss import mean_loss
-from imprint.base.placement import bfloat16_speed, cast_to_bfloat16, format_for
+from imprint.base.placement import bfloat16_speed, cast, format_for
 from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, PooledSettings
 from imprint.errors import BaseModelError
 from imprint.memory.pooled import pool
@@ -29,7 +29,7 @@ CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
 def in_half(base):
     """The same base in bf16."""
-    return replace(base, model=cast_to_bfloat16(deepcopy(base.model)))
+    return replace(base, model=cast(deepcopy(base.model), torch.bfloat16))
 
 
 @pytest.fixture
