@@ -19,7 +19,7 @@ from torch.autograd import Function
 
 from imprint.base.packing import Packed
 
-BLOCK = 768
+BLOCK = 1536
 """Tokens of a block, padding included."""
 
 Turn = tuple[Tensor, Tensor]

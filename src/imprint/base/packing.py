@@ -39,7 +39,8 @@ class Packed:
     `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to.
     `owner`, `place` and `label`, each [response tokens], say: at flat place `place`, of slot `owner`, the next token is
     `label`; `row` is the row it belongs to, counted over all slots. `answers`, [slots, most response tokens of a slot],
-    are those places slot by slot, filled up with any, and `answer` is where each of `place` stands there.
+    are those places slot by slot, filled up with any, and `answer` is where each of `place` stands there. `sizes` and
+    `answer_sizes` are how many of each slot's tokens and answers are no filling.
     """
 
     ids: Tensor
@@ -52,6 +53,8 @@ class Packed:
     answer: Tensor
     starts: np.ndarray
     lengths: np.ndarray
+    sizes: tuple[int, ...]
+    answer_sizes: tuple[int, ...]
     _gathers: list[_Gather] = field(default_factory=list)
 
     @property
@@ -83,7 +86,7 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     rows = [row for slot in slots for row in slot]
     lengths = np.array([len(row.input_ids) for row in rows])
     sizes = [sum(len(row.input_ids) for row in slot) for slot in slots]
-    tokens = _rounded(max(sizes))
+    tokens = rounded(max(sizes))
     owners = np.repeat(np.arange(len(slots)), [len(slot) for slot in slots])
     ends = np.cumsum(lengths)
     before = np.cumsum([0, *sizes[:-1]])
@@ -99,23 +102,55 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     places_of_answers = places[answers] - 1
     whose = owners[of_row]
     counts = np.bincount(whose, minlength=len(slots))
-    by_slot = np.zeros((len(slots), _rounded(counts.max())), dtype=np.int64)
+    by_slot = np.zeros((len(slots), rounded(int(counts.max()))), dtype=np.int64)
     within = np.arange(len(whose)) - np.repeat(np.cumsum(counts) - counts, counts)
     by_slot[whose, within] = places_of_answers
     standing = whose * by_slot.shape[1] + within
     numbers = (ids.reshape(shape), positions.reshape(shape), whose, places_of_answers, flat[answers], of_row)
     there = (torch.from_numpy(one).to(device, non_blocking=True) for one in (*numbers, by_slot, standing))
     ids_, positions_, owner, place, label, row, in_slots, answer = there
-    return Packed(ids_, positions_, owner, place, label, row, in_slots, answer, starts, lengths)
+    return Packed(
+        ids_,
+        positions_,
+        owner,
+        place,
+        label,
+        row,
+        in_slots,
+        answer,
+        starts,
+        lengths,
+        tuple(sizes),
+        tuple(counts.tolist()),
+    )
 
 
-def _rounded(tokens: int) -> int:
+def rounded(tokens: int) -> int:
     """So many tokens or up to a sixteenth more: a number of five binary digits and zeros.
 
     So steps are of few sizes, because a CPU's bf16 products are compiled for each size anew (docs/log.md).
     """
-    unit = 1 << max(0, int(tokens).bit_length() - 5)
-    return -(-int(tokens) // unit) * unit
+    unit = 1 << max(0, tokens.bit_length() - 5)
+    return -(-tokens // unit) * unit
+
+
+_real: ContextVar[Sequence[int] | None] = ContextVar("tokens of each slot that are no filling", default=None)
+
+
+@contextmanager
+def of_real_tokens(sizes: Sequence[int]) -> Iterator[None]:
+    """Within the block only so many of each slot's tokens are read again: a module need not compute the others."""
+    token = _real.set(sizes)
+    try:
+        yield
+    finally:
+        _real.reset(token)
+
+
+def real_tokens(slots: int, tokens: int) -> Sequence[int]:
+    """Of each slot those that have to be computed, rounded: all, where nothing else is known."""
+    sizes = _real.get()
+    return (tokens,) * slots if sizes is None else [rounded(size) for size in sizes]
 
 
 def regather(x: Tensor, to: _Gather, back: _Gather) -> Tensor:

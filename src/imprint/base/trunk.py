@@ -23,7 +23,7 @@ from imprint.base.examples import Example
 from imprint.base.families import first_position, is_encoder_decoder
 from imprint.base.fused import TWICE, replaced
 from imprint.base.halves import InRows, in_halves, run_half
-from imprint.base.packing import Packed, pack, packed_attention
+from imprint.base.packing import Packed, of_real_tokens, pack, packed_attention
 from imprint.base.sites import family_of
 
 _WARNING = "warn_if_padding_and_no_attention_mask"
@@ -106,7 +106,9 @@ class Trunk:
         last = 2 * len(self._layers) - 1
         x = self._halves(rows, start, last, inputs, recompute)
         x = x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
-        normed: Tensor = self._backbone.norm(run_half(last, self._layers, x, self._in_rows(x, rows)))
+        with of_real_tokens(rows.answer_sizes):
+            x = run_half(last, self._layers, x, self._in_rows(x, rows))
+        normed: Tensor = self._backbone.norm(x)
         return normed.flatten(0, 1).index_select(0, rows.answer)
 
     def inputs_of(self, rows: Packed, start: int) -> Tensor:
@@ -139,8 +141,9 @@ class Trunk:
         attend = self._in_rows(x, rows)
 
         def run(x: Tensor, first: int, end: int) -> Tensor:
-            for half in range(first, end):
-                x = run_half(half, self._layers, x, attend)
+            with of_real_tokens(rows.sizes):
+                for half in range(first, end):
+                    x = run_half(half, self._layers, x, attend)
             return x
 
         while start < stop:  # a layer at a time, which is what is computed twice

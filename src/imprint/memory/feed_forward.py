@@ -41,41 +41,71 @@ class Gated(NamedTuple):
 
 
 class BlockedFeedForward(Function):
-    """`x` is [slots, tokens, width]; factors A [slots, in, rank], B [slots, rank, out] of gate, up, down, or None."""
+    """`x` is [slots, tokens, width], of which `sizes` tokens a slot count.
+
+    Factors are A [slots, in, rank], B [slots, rank, out] of gate, up, down, or None.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Gated, *factors: Tensor | None) -> Tensor:
-        """y, [slots, tokens, width]."""
+    def forward(ctx: Any, x: Tensor, weights: Gated, sizes: Sequence[int], *factors: Tensor | None) -> Tensor:
+        """y, [slots, tokens, width]; zeros for what does not count."""
         from imprint.base import kernels
 
         inner, width = weights.gate.shape
-        kept, answers = [], torch.empty_like(x)
-        active = x.new_empty(_blocks(x.shape[1])[0].stop, inner)
         firsts = _beside(x, weights[:2], factors[:4])
         seconds = _beside(x, weights[2:], factors[4:])
-        for rows, into, first, second in zip(x, answers, firsts, seconds, strict=True):
-            h, through = x.new_empty(len(rows), len(first)), x.new_empty(len(rows), len(second) - width)
-            for block in _blocks(len(rows)):
+        # one tensor each for all slots: allocating a tensor of the size of a slot costs as much as a pass over it
+        answers, hs = torch.empty_like(x), x.new_empty(sum(sizes), firsts.shape[1])
+        throughs, largest = x.new_empty(sum(sizes), seconds.shape[1] - width), _largest_block(sizes)
+        actives, both = x.new_empty(largest, inner), x.new_empty(largest, seconds.shape[1])
+        slots = zip(
+            x, answers, *(torch.split(kept, list(sizes)) for kept in (hs, throughs)), firsts, seconds, strict=True
+        )
+        for rows, into, h, through, first, second in slots:
+            into[len(h) :] = 0
+            for block in _blocks(len(h)):
                 part = torch.mm(rows[block], first[:, :width].T, out=h[block])
-                now = active[: len(part)]
-                kernels.gate(kernels.array_of(part), kernels.array_of(now))
-                answer = now @ second[:, :inner].T
+                active = actives[: len(part)]
+                kernels.gate(kernels.array_of(part), kernels.array_of(active))
+                answer = torch.mm(active, second[:, :inner].T, out=both[: len(part)])
                 into[block], through[block] = answer[:, :width], answer[:, width:]
-            kept += [first, second, h, through]
         ctx.ranks = [0 if factor is None else factor.shape[1] for factor in factors[1::2]]
-        ctx.save_for_backward(x, *kept)
+        ctx.sizes = list(sizes)
+        ctx.save_for_backward(x, firsts, seconds, hs, throughs)
         return answers
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, where wanted, and of every factor."""
-        x, *kept = ctx.saved_tensors
+        x, firsts, seconds, hs, throughs = ctx.saved_tensors
+        inner = seconds.shape[2] - ctx.ranks[2]
         for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        slopes = _Slopes.zeros(x, kept[1].shape[1] - ctx.ranks[2], ctx.ranks)
-        for slot, rows in enumerate(x):
+        slopes = _Slopes.zeros(x, inner, ctx.ranks)
+        room = _Room.of(x, _largest_block(ctx.sizes), inner, ctx.ranks)
+        kept = zip(firsts, seconds, *(torch.split(one, ctx.sizes) for one in (hs, throughs)), strict=True)
+        for slot, (first, second, h, through) in enumerate(kept):
             into = None if for_x is None else for_x[slot]
-            _back(rows, grads[0][slot], slopes.of(slot), into, *kept[4 * slot : 4 * slot + 4])
-        return for_x, None, *slopes.by_factor()
+            if into is not None:
+                into[len(h) :] = 0
+            _back(x[slot], grads[0][slot], slopes.of(slot), into, first, second, h, through, room)
+        return for_x, None, None, *slopes.by_factor()
+
+
+class _Room(NamedTuple):
+    """Where a block's tensors of the backward pass are written, one block after the other."""
+
+    hidden: Tensor
+    of_h: Tensor
+    active: Tensor
+    both: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, tokens: int, inner: int, ranks: Sequence[int]) -> _Room:
+        gate, up, down = ranks
+        return cls(*(x.new_empty(tokens, wide) for wide in (inner + down, 2 * inner, inner, x.shape[2] + gate + up)))
+
+    def of_block(self, tokens: int) -> _Room:
+        return _Room(*(part[:tokens] for part in self))
 
 
 class _Slopes(NamedTuple):
@@ -116,27 +146,24 @@ def _back(
     second: Tensor,
     h: Tensor,
     through: Tensor,
+    room: _Room,
 ) -> None:
     """One slot: add the factors' gradients to `slopes`, write that of `x` to `for_x`."""
     from imprint.base import kernels
 
-    width, gate = x.shape[1], len(slopes.b_gate)
-    inner = second.shape[1] - len(slopes.b_down)
-    blocks = _blocks(len(x))
-    of_hs, actives = x.new_empty(blocks[0].stop, 2 * inner), x.new_empty(blocks[0].stop, inner)
-    for block in blocks:
-        towards = grad[block]
-        of_h, active = of_hs[: len(towards)], actives[: len(towards)]
-        hidden = towards @ second[:width]  # and, behind it, what goes through B of down
+    width, inner, gate = x.shape[1], room.active.shape[1], len(slopes.b_gate)
+    for block in _blocks(len(h)):
+        rows, towards, (hidden, of_h, active, both) = x[block], grad[block], room.of_block(len(h[block]))
+        torch.mm(towards, second[:width], out=hidden)  # and, behind it, what goes through B of down
         kernels.gate_slopes(*map(kernels.array_of, (h[block], hidden, active, of_h)))
         _add(slopes.a_down, hidden[:, inner:], active)
         _add(slopes.b_down, through[block], towards)
         if for_x is None:
-            _add(slopes.a_first, of_h @ first[: 2 * inner, width:], x[block])
+            _add(slopes.a_first, of_h @ first[: 2 * inner, width:], rows)
         else:
-            both = of_h @ first[: 2 * inner]
+            torch.mm(of_h, first[: 2 * inner], out=both)
             for_x[block] = both[:, :width]
-            _add(slopes.a_first, both[:, width:], x[block])
+            _add(slopes.a_first, both[:, width:], rows)
         _add(slopes.b_gate, h[block, 2 * inner : 2 * inner + gate], of_h[:, :inner])
         _add(slopes.b_up, h[block, 2 * inner + gate :], of_h[:, inner:])
 
@@ -177,3 +204,8 @@ def _blocks(tokens: int) -> list[slice]:
     count = max(1, round(tokens / BLOCK))
     size = -(-tokens // count)
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+
+
+def _largest_block(sizes: Sequence[int]) -> int:
+    largest: int = max(_blocks(size)[0].stop for size in sizes)
+    return largest

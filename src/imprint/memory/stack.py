@@ -26,6 +26,7 @@ from torch.autograd import Function
 
 from imprint.base.fused import is_gated, replaced
 from imprint.base.load import BaseModelInUse
+from imprint.base.packing import real_tokens
 from imprint.base.sites import Site
 from imprint.memory.feed_forward import BlockedFeedForward, Gated
 from imprint.memory.peft_format import join_episodes
@@ -168,7 +169,8 @@ def _feed_forward(
     split = x.reshape(slots, -1, x.shape[-1])
     if not merging_pays(split.shape[1], *weights.gate.shape):
         return otherwise(x)
-    return BlockedFeedForward.apply(split, weights, *factors).view(x.shape)
+    sizes = real_tokens(*split.shape[:2])
+    return BlockedFeedForward.apply(split, weights, sizes, *factors).view(x.shape)
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
