@@ -12,6 +12,7 @@ from imprint.base.packing import pack
 from imprint.base.sites import ATTENTION, FEED_FORWARD
 from imprint.base.trunk import Trunk
 from imprint.memory import feed_forward
+from imprint.memory.feed_forward import BlockedFeedForward, Gated
 from imprint.memory.stack import stacked
 
 ALL = (*FEED_FORWARD, *ATTENTION)
@@ -133,6 +134,30 @@ def test_products_in_bf16_are_as_close_to_fp32_as_pytorchs_autocast(base, target
             ratios.append((own - whole).norm() / (auto - whole).norm())
         assert not any(part[2].any() for part in ours)
     assert torch.stack(ratios).median() < 1.25
+
+
+def test_what_fills_a_slot_up_is_not_computed():
+    """It may be anything, and neither an answer nor a gradient knows of it."""
+    draw = torch.Generator().manual_seed(3)
+    weights = Gated(*(torch.randn(shape, generator=draw) for shape in ((12, 8), (12, 8), (8, 12))))
+    shapes = ((2, 8, 3), (2, 3, 12), (2, 12, 3), (2, 3, 8))
+    gate_a, gate_b, down_a, down_b = (torch.randn(shape, generator=draw).requires_grad_() for shape in shapes)
+    x = torch.randn(2, 6, 8, generator=draw)
+    filled = x.clone()
+    filled[0, 4:] = float("nan")
+    answers, gradients = [], []
+    for given in (x, filled):
+        leaves = [given.requires_grad_(), gate_a, gate_b, down_a, down_b]
+        y = BlockedFeedForward.apply(given, weights, (4, 6), gate_a, gate_b, None, None, down_a, down_b)
+        answers.append(y.detach())
+        gradients.append(torch.autograd.grad(y.square().sum(), leaves))
+
+    assert torch.equal(*answers)
+    assert not answers[0][0, 4:].any()
+    assert answers[0][1].all()
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+        assert one.any()
 
 
 def test_an_untrained_memory_gives_the_bases_hidden_states(base):
