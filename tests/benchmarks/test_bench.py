@@ -31,6 +31,7 @@ KEYS = {
     "hardware",
     "threads",
     "product_gflops",
+    "base_dtype",
     "versions",
 }
 

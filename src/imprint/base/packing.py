@@ -126,11 +126,12 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
 
 
 def rounded(tokens: int) -> int:
-    """So many tokens or up to a sixteenth more: a number of five binary digits and zeros.
+    """So many tokens or a few more: the next multiple of 16, beyond 256 of 64.
 
-    So steps are of few sizes, because a CPU's bf16 products are compiled for each size anew (docs/log.md).
+    So steps are of few sizes: a CPU's bf16 products are compiled for each size anew, and what that leaves lies between
+    the tensors on the heap (docs/log.md).
     """
-    unit = 1 << max(0, tokens.bit_length() - 5)
+    unit = 16 if tokens <= 256 else 64
     return -(-tokens // unit) * unit
 
 

@@ -28,8 +28,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from imprint.base.packing import rounded
+
 BLOCK = 1024
-"""Tokens that go through together: at widths of a few hundred, what they need stays in a core's own cache."""
+"""Tokens that go through together: at widths of a few hundred, what they need stays in a core's caches."""
 
 
 class Gated(NamedTuple):
@@ -78,17 +80,18 @@ class BlockedFeedForward(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, where wanted, and of every factor."""
         x, firsts, seconds, hs, throughs = ctx.saved_tensors
-        inner = seconds.shape[2] - ctx.ranks[2]
+        inner = seconds.shape[2] - _columns(ctx.ranks[2])
         for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        slopes = _Slopes.zeros(x, inner, ctx.ranks)
-        room = _Room.of(x, _largest_block(ctx.sizes), inner, ctx.ranks)
+        columns = [_columns(rank) for rank in ctx.ranks]
+        slopes = _Slopes.zeros(x, inner, columns)
+        room = _Room.of(x, _largest_block(ctx.sizes), inner, columns)
         kept = zip(firsts, seconds, *(torch.split(one, ctx.sizes) for one in (hs, throughs)), strict=True)
         for slot, (first, second, h, through) in enumerate(kept):
             into = None if for_x is None else for_x[slot]
             if into is not None:
                 into[len(h) :] = 0
             _back(x[slot], grads[0][slot], slopes.of(slot), into, first, second, h, through, room)
-        return for_x, None, None, *slopes.by_factor()
+        return for_x, None, None, *slopes.by_factor(ctx.ranks)
 
 
 class _Room(NamedTuple):
@@ -100,8 +103,8 @@ class _Room(NamedTuple):
     both: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, tokens: int, inner: int, ranks: Sequence[int]) -> _Room:
-        gate, up, down = ranks
+    def of(cls, x: Tensor, tokens: int, inner: int, columns: Sequence[int]) -> _Room:
+        gate, up, down = columns
         return cls(*(x.new_empty(tokens, wide) for wide in (inner + down, 2 * inner, inner, x.shape[2] + gate + up)))
 
     def of_block(self, tokens: int) -> _Room:
@@ -112,28 +115,32 @@ class _Slopes(NamedTuple):
     """Gradients of the factors, fp32. Their longer side lies together in memory, so that products write it fastest."""
 
     a_first: Tensor
-    """Of gate's A and then up's, [slots, ranks, width]."""
+    """Of gate's A and then up's, [slots, columns, width]."""
     b_gate: Tensor
     b_up: Tensor
-    """[slots, rank, inner]"""
+    """[slots, columns, inner]"""
     a_down: Tensor
     b_down: Tensor
-    """[slots, rank, inner] and [slots, rank, width]"""
+    """[slots, columns, inner] and [slots, columns, width]"""
 
     @classmethod
-    def zeros(cls, x: Tensor, inner: int, ranks: Sequence[int]) -> _Slopes:
-        gate, up, down = ranks
+    def zeros(cls, x: Tensor, inner: int, columns: Sequence[int]) -> _Slopes:
+        gate, up, down = columns
         shapes = ((gate + up, x.shape[2]), (gate, inner), (up, inner), (down, inner), (down, x.shape[2]))
         return cls(*(x.new_zeros(len(x), *shape, dtype=torch.float32) for shape in shapes))
 
     def of(self, slot: int) -> _Slopes:
         return _Slopes(*(part[slot] for part in self))
 
-    def by_factor(self) -> list[Tensor | None]:
+    def by_factor(self, ranks: Sequence[int]) -> list[Tensor | None]:
         """In the order of the factors; None where there is none."""
-        rank = self.b_gate.shape[1]
-        gate, up = self.a_first[:, :rank], self.a_first[:, rank:]
-        found = (gate.mT, self.b_gate, up.mT, self.b_up, self.a_down.mT, self.b_down)
+        gate, up, down = ranks
+        of_up = self.a_first[:, self.b_gate.shape[1] :]
+        found = (
+            *(self.a_first[:, :gate].mT, self.b_gate[:, :gate]),
+            *(of_up[:, :up].mT, self.b_up[:, :up]),
+            *(self.a_down[:, :down].mT, self.b_down[:, :down]),
+        )
         return [part if part.numel() else None for part in found]
 
 
@@ -182,27 +189,32 @@ def _beside(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor | Non
     """Weights, each [out, in], one below the other with updates added, and the factors beside them: see the module.
 
     `factors` are A [slots, in, rank] and B [slots, rank, out] of each weight, or None; the answer, [slots, ·, ·], has
-    all their ranks and is summed in fp32, then in the format of `x`.
+    `_columns` for all of them and is summed in fp32, then in the format of `x`.
     """
     (high, width), pairs = weights[0].shape, list(zip(factors[::2], factors[1::2], strict=True))
-    ranks = sum(b.shape[1] for b in factors[1::2] if b is not None)
-    joined = x.new_zeros(len(x), len(weights) * high + ranks, width + ranks, dtype=torch.float32)
-    rank = 0
+    columns = sum(_columns(b.shape[1]) for b in factors[1::2] if b is not None)
+    joined = x.new_zeros(len(x), len(weights) * high + columns, width + columns, dtype=torch.float32)
+    column = 0
     for place, (weight, (a, b)) in enumerate(zip(weights, pairs, strict=True)):
         rows = slice(place * high, (place + 1) * high)
         joined[:, rows, :width] = weight
         if a is not None and b is not None:
             joined[:, rows, :width].baddbmm_(b.mT, a.mT)
-            joined[:, rows, width + rank : width + rank + b.shape[1]] = b.mT
-            joined[:, len(weights) * high + rank :, :width][:, : b.shape[1]] = a.mT
-            rank += b.shape[1]
+            joined[:, rows, width + column : width + column + b.shape[1]] = b.mT
+            joined[:, len(weights) * high + column :, :width][:, : b.shape[1]] = a.mT
+            column += _columns(b.shape[1])
     return joined.to(x.dtype)
+
+
+def _columns(rank: int) -> int:
+    """Columns that a rank has here: the next multiple of eight, so that products are of few sizes (`rounded`)."""
+    return -(-rank // 8) * 8
 
 
 def _blocks(tokens: int) -> list[slice]:
     """Blocks of about `BLOCK` tokens, all but the last of one size: a small rest costs as much as a block."""
     count = max(1, round(tokens / BLOCK))
-    size = -(-tokens // count)
+    size = rounded(-(-tokens // count))
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 
 

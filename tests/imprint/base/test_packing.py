@@ -153,7 +153,7 @@ def test_steps_are_of_few_sizes():
     """A CPU's products in bf16 are compiled for each size anew."""
     rows = [[Example("u", "r", tuple(range(tokens)), tokens // 2, False)] for tokens in range(512, 1024)]
     sizes = {(pack([slot]).ids.shape[1], pack([slot]).answers.shape[1]) for slot in rows}
-    assert len(sizes) <= 17 * 2
+    assert len(sizes) <= 9 + 9
 
 
 def test_packing_names_the_same_tokens_as_collate():
@@ -174,7 +174,7 @@ def test_packing_names_the_same_tokens_as_collate():
         assert packed.ids.shape == packed.positions.shape
         longest = max(sum(len(row.input_ids) for row in slot) for slot in slots)
         assert len(packed.ids) == len(slots)
-        assert longest <= packed.ids.shape[1] <= longest * 17 / 16
+        assert longest <= packed.ids.shape[1] < longest + 16
         for owner, slot in enumerate(slots):
             batch, mine = collate(slot), packed.owner == owner
             place = packed.place[mine]

@@ -57,7 +57,7 @@ def test_bfloat16_is_taken_from_one_and_a_half_times_the_speed_on(llama, monkeyp
 
 @pytest.mark.usefixtures("any_width_counts")
 def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch, caplog):
-    """On the device asked for, once a process; and says in the log what it found and took."""
+    """On the device asked for, once a process; and says in the log what it found."""
     bfloat16_speed.cache_clear()
     asked = []
 
@@ -73,7 +73,7 @@ def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch,
     assert found == ["mixed"] * 2
     assert asked == [("cpu", {32, 48}, torch.float32), ("cpu", {32, 48}, torch.bfloat16)]
     assert "4.0 times as fast" in caplog.text
-    assert "taken is mixed" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
