@@ -136,6 +136,8 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
     import torch
     from machine import hardware, versions
 
+    from imprint.memory.training import format_of
+
     base = setting.base.record
     return {
         "hardware": hardware(options.device),
@@ -145,7 +147,7 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
         "versions": versions(),
         "model": options.model,
         "parameters": base.parameters,
-        "base_dtype": setting.base.dtype,
+        "trained_in": format_of(setting.base, setting.memory),
         "layers": base.layers,
         "users": len(setting.users),
         "rows_per_user": len(setting.users[0].examples),

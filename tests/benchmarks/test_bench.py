@@ -31,7 +31,7 @@ KEYS = {
     "hardware",
     "threads",
     "product_gflops",
-    "base_dtype",
+    "trained_in",
     "versions",
 }
 

@@ -78,7 +78,7 @@ class EncoderDecoder:
         with replaced(layers) if recompute else nullcontext():
             return read(self._model, rows.halves)
 
-    def hidden(self, rows: Padded) -> Tensor:
+    def states(self, rows: Padded) -> Tensor:
         """Hidden states of the response's tokens, [response tokens, hidden]."""
         return self.at_labels(rows)
 

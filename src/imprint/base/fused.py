@@ -170,6 +170,12 @@ def linear(module: nn.Module, x: Tensor) -> Tensor:
     return nn.functional.linear(x, module.weight.to(x.dtype), bias)
 
 
+def all_gated(model: nn.Module) -> bool:
+    """Whether every feed-forward is such a one, so that `fused` runs all that stands between norms and sums."""
+    layers: Any = model.get_submodule(model.base_model_prefix).layers  # type: ignore[arg-type]
+    return all(is_gated(layer.mlp) for layer in layers)
+
+
 def is_gated(module: nn.Module) -> bool:
     """Whether a module is the gated feed-forward of a LLaMA-like model: down(silu(gate(x)) * up(x))."""
     parts = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))

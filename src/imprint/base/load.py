@@ -17,7 +17,7 @@ from imprint.base.examples import Encoder, Interaction
 from imprint.base.families import first_position
 from imprint.base.fit import TRAINING_VERSION, all_finite
 from imprint.base.placement import cast, device_for, format_for
-from imprint.base.settings import BaseSettings, Format
+from imprint.base.settings import BaseSettings
 from imprint.base.sites import Site, family_of, layers_of, sites_of
 from imprint.data.atomic import new_directory, read_manifest
 from imprint.errors import BaseModelError, SettingsError, TrainingDivergedError
@@ -52,7 +52,7 @@ class BaseRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BaseModelInUse:
-    """A loaded base: frozen weights, encoder, the sites a memory may use, and whether memories train `mixed` on it."""
+    """A loaded base: frozen weights, encoder, the sites a memory may use, and whether a fleet trains `mixed` on it."""
 
     model: nn.Module
     encoder: Encoder
@@ -71,10 +71,9 @@ class BaseModelInUse:
         return [self.record.fingerprint, *lengths, *([] if self.dtype == "float32" else [self.dtype])]
 
     @property
-    def dtype(self) -> Format:
-        """What the frozen weights compute in: `float32`, `mixed` or `bfloat16`."""
-        kept: Any = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        return "mixed" if self.mixed else kept
+    def dtype(self) -> str:
+        """What the frozen weights are kept in, and compute in where no fleet trains: `float32` or `bfloat16`."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
 
 def prepare_base(
@@ -236,6 +235,6 @@ def positions_beside(model: nn.Module, encoder: Encoder) -> int | None:
 
 def in_full(base: BaseModelInUse) -> BaseModelInUse:
     """The same base in fp32, as it is kept on disk: what is merged into it loses no digits."""
-    if base.dtype != "bfloat16":
+    if base.dtype == "float32":
         return base
     return replace(base, model=load_pretrained(base.record.path)[0])

@@ -7,7 +7,7 @@ implementation of its own, by their public registry, so every family that uses t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,8 +39,8 @@ class Packed:
     `ids` and `positions` are [slots, tokens]; a slot with fewer tokens ends in padding that nothing attends to.
     `owner`, `place` and `label`, each [response tokens], say: at flat place `place`, of slot `owner`, the next token is
     `label`; `row` is the row it belongs to, counted over all slots. `answers`, [slots, most response tokens of a slot],
-    are those places slot by slot, filled up with any, and `answer` is where each of `place` stands there. `sizes` and
-    `answer_sizes` are how many of each slot's tokens and answers are no filling.
+    are those places slot by slot, filled up with the slot's first, and `answer` is where each of `place` stands there.
+    `sizes` and `answer_sizes` are how many of each slot's tokens and answers are no filling.
     """
 
     ids: Tensor
@@ -86,7 +86,8 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     rows = [row for slot in slots for row in slot]
     lengths = np.array([len(row.input_ids) for row in rows])
     sizes = [sum(len(row.input_ids) for row in slot) for slot in slots]
-    tokens = rounded(max(sizes))
+    whole: Callable[[int], int] = rounded if torch.device(device).type == "cpu" else int
+    tokens = whole(max(sizes))
     owners = np.repeat(np.arange(len(slots)), [len(slot) for slot in slots])
     ends = np.cumsum(lengths)
     before = np.cumsum([0, *sizes[:-1]])
@@ -102,8 +103,10 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     places_of_answers = places[answers] - 1
     whose = owners[of_row]
     counts = np.bincount(whose, minlength=len(slots))
-    by_slot = np.zeros((len(slots), rounded(int(counts.max()))), dtype=np.int64)
-    within = np.arange(len(whose)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.cumsum(counts) - counts
+    # filled up with the slot's own: what another's memory makes of a token may be no number
+    by_slot = np.repeat(places_of_answers[first][:, None], whole(int(counts.max())), axis=1)
+    within = np.arange(len(whose)) - np.repeat(first, counts)
     by_slot[whose, within] = places_of_answers
     standing = whose * by_slot.shape[1] + within
     numbers = (ids.reshape(shape), positions.reshape(shape), whose, places_of_answers, flat[answers], of_row)

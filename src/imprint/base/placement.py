@@ -51,14 +51,16 @@ def format_for(wanted: Dtype, model: nn.Module, device: torch.device) -> Format:
 
     A tiny base on a CPU is in fp32 without a measurement. `BaseModelError` for `mixed` where there is no such way.
     """
+    from imprint.base.fused import all_gated
     from imprint.base.halves import FAMILIES, in_halves
 
-    mixes = device.type == "cpu" and in_halves(model)
+    mixes = device.type == "cpu" and in_halves(model) and all_gated(model)
     if wanted == "mixed" and not mixes:
         config: Any = model.config
         raise BaseModelError(
             f"base.dtype: mixed was asked for, on {device} and a {config.model_type} model; it is for a CPU and "
-            f"{', '.join(FAMILIES)} without a window. Next: set base.dtype to auto, float32 or bfloat16."
+            f"{', '.join(FAMILIES)} with SiLU, without a window and with whole heads turned. "
+            "Next: set base.dtype to auto, float32 or bfloat16, and base.device to cpu where a card is not meant."
         )
     if wanted != "auto":
         return wanted

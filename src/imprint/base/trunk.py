@@ -44,8 +44,8 @@ class Layers(Protocol):
         """Hidden states that the labels are read from, [response tokens, hidden]."""
         ...
 
-    def hidden(self, rows: Any) -> Tensor:
-        """Hidden states after the last layer's norm, [tokens, hidden]."""
+    def states(self, rows: Any) -> Tensor:
+        """Hidden states after the last layer's norm of every token that a model writes states of, [tokens, hidden]."""
         ...
 
 
@@ -79,8 +79,13 @@ class Trunk:
         """The highest half, not above this one, at which the model can be entered."""
         return half if self._in_halves else half // 2 * 2
 
+    def states(self, rows: Packed) -> Tensor:
+        """Hidden states after the last layer's norm of every token of a row, [tokens, hidden]."""
+        by_slot = self.hidden(rows).unflatten(0, rows.ids.shape)
+        return torch.cat([whole[:size] for whole, size in zip(by_slot, rows.sizes, strict=True)])
+
     def hidden(self, rows: Packed, start: int = 0, inputs: Tensor | None = None, recompute: bool = False) -> Tensor:
-        """Hidden states after the last layer's norm, [slots · tokens, hidden].
+        """Hidden states after the last layer's norm, [slots · tokens, hidden], of what fills a slot up too.
 
         With `inputs` ([slots, tokens, hidden], what half `start`, an entrance, is given) nothing below `start` runs.
         With `recompute` a layer keeps its input alone and runs again in the backward pass, which must therefore find

@@ -29,7 +29,7 @@ from imprint.memory.parts import about_part, read_part, write_part
 from imprint.memory.settings import EarlyStopping, MemorySettings
 from imprint.memory.store import MemoryStore, write_store
 from imprint.memory.trainee import Job
-from imprint.memory.training import Training, conditions_of, trained_by
+from imprint.memory.training import Training, conditions_of, format_of, trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.memory.weights import Memory
 from imprint.provenance import code_version, fingerprint
@@ -148,7 +148,7 @@ def train_memories(
         packs = {shard: _parts_of(parts, [one for one in histories if one.shard == shard]) for shard in sorted(shards)}
         facts = {
             "base_fingerprint": base.record.fingerprint,
-            "base_dtype": base.dtype,
+            "base_dtype": format_of(base, memory),
             "trained_by": made_by,
             "configs": len({config.model_dump_json() for config in configs.values()}),
             "chosen_by": dict(chosen_by),

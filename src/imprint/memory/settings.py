@@ -13,7 +13,11 @@ CPU_SLOTS = 8
 
 
 class FleetSettings(BaseModel):
-    """How many users are trained at once. None of it changes what a user gets."""
+    """How many users are trained at once. None of it changes what a user gets, beyond a rounding of what is computed.
+
+    In fp32 that is nothing to speak of; with products in bf16 another company's steps round elsewhere, as another
+    processor would (docs/decisions/0025).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

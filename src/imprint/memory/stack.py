@@ -38,7 +38,7 @@ class _Merged(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        merged = torch.baddbmm(weight.expand(len(a), *weight.shape), a.to(weight.dtype), b.to(weight.dtype))
+        merged = torch.baddbmm(weight.expand(len(a), *weight.shape), a.to(weight.dtype), b.to(weight.dtype)).to(x.dtype)
         ctx.save_for_backward(x, merged, a, b)
         return torch.bmm(x, merged)
 
@@ -55,6 +55,7 @@ class _Apart(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        weight = weight.to(x.dtype)
         ctx.save_for_backward(x, weight, a, b)
         shared = (x.reshape(-1, x.shape[-1]) @ weight).view(*x.shape[:2], -1)
         return shared.baddbmm_(torch.bmm(x, a.to(x.dtype)), b.to(x.dtype))
@@ -96,7 +97,7 @@ class StackedLinear(nn.Module):
         split = x.reshape(slots, -1, x.shape[-1])
         width_in, width_out = self.weight.shape
         y = (_Merged if merging_pays(split.shape[1], width_in, width_out) else _Apart).apply(
-            split, self.weight.to(x.dtype), self.a, self.b
+            split, self.weight, self.a, self.b
         )
         if self.bias is not None:
             y = y + self.bias.to(x.dtype)
@@ -159,7 +160,7 @@ def _blocked(
 
 def _suits_blocks(linear: nn.Module) -> bool:
     weight: Any = linear.weight
-    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and linear.bias is None
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and linear.bias is None
 
 
 def _feed_forward(

@@ -1,4 +1,4 @@
-"""Which trainer makes memories: the fleet, or plain PEFT one user at a time. Both make the same ones."""
+"""Which trainer makes memories: the fleet, or plain PEFT one user at a time. In one format both make the same ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ from imprint.provenance import fingerprint
 
 def conditions_of(base: BaseModelInUse, settings: MemorySettings, seed: int) -> list[Any]:
     """What a memory depends on beside its user's rows and its config, where nothing stops its training early."""
-    return [base.reading, seed, settings.batch_rows, settings.trainer, TRAINING_VERSION]
+    return [reading_of(base, settings), seed, settings.batch_rows, settings.trainer, TRAINING_VERSION]
+
+
+def reading_of(base: BaseModelInUse, settings: MemorySettings) -> list[str | int]:
+    """`base.reading`, and that a fleet's products are in bf16 there, where they are."""
+    return [*base.reading, *(["mixed"] if format_of(base, settings) == "mixed" else [])]
+
+
+def format_of(base: BaseModelInUse, settings: MemorySettings) -> str:
+    """What memories train in on this base: `float32`, `mixed` or `bfloat16`."""
+    return "mixed" if base.mixed and settings.trainer == "fleet" else base.dtype
 
 
 def trained_by(base: BaseModelInUse, settings: MemorySettings, seed: int) -> str:

@@ -18,7 +18,7 @@ def adapted(base: BaseModelInUse, lora_rank: int | None) -> tuple[BaseModelInUse
 
     In the names, `|` stands for a dot. A fresh LoRA changes nothing: its B is zero.
     """
-    copy = replace(base, model=deepcopy(base.model).float())
+    copy = replace(base, model=deepcopy(base.model).float(), mixed=False)
     if lora_rank is None:
         copy.model.requires_grad_(True)
     else:

@@ -35,8 +35,7 @@ class HistoryConditioner:
 
     def __init__(self, base: BaseModelInUse, settings: TunedHistorySettings, seed: int) -> None:
         """`SettingsError` where the base has no positions for `budget_tokens` of history."""
-        self.past = Past("tuned_history")
-        self.reading: str = base.dtype  # the copy no longer says what it was rounded to
+        self.past, self.reading = Past("tuned_history"), base.dtype  # the copy no longer says what it was rounded to
         self._prompts = Prompts(base, settings.budget_tokens)
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "tuned_history", "weights"))

@@ -18,7 +18,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.errors import NotEnoughDataError
 from imprint.memory.config import MemoryConfig
 from imprint.memory.settings import MemorySettings
-from imprint.memory.training import trained_by
+from imprint.memory.training import reading_of, trained_by
 from imprint.memory.tried import TriedMemories
 from imprint.provenance import fingerprint
 from imprint.search.journal import SEARCH_VERSION, Journal, Trial
@@ -230,7 +230,8 @@ class _Search:
         same = self._settings.model_dump(mode="json", exclude=elsewhere)
         how = self._memory.model_dump(mode="json", exclude={"fleet"}, exclude_none=True)
         rows = [[pilot.user_id, pilot.fingerprint] for pilot in pilots]
-        name = fingerprint(self._base.reading, same, how, self._seed, rows, also, TRAINING_VERSION, SEARCH_VERSION)
+        reading = reading_of(self._base, self._memory)
+        name = fingerprint(reading, same, how, self._seed, rows, also, TRAINING_VERSION, SEARCH_VERSION)
         return name, Journal(self._workspace / f"search-{name}" / f"{scope}.jsonl")
 
     def _study(self, name: str, journal: Journal, first: Sequence[MemoryConfig]) -> Study:

@@ -90,7 +90,7 @@ def history_vectors(base: BaseModelInUse, users: Iterable[Pilot]) -> np.ndarray:
     for user in users:
         rows = layers.rows([user.train[-ROWS:]], next(base.model.parameters()).device)
         with torch.no_grad():
-            vectors.append(layers.hidden(rows).float().mean(0).cpu().numpy())
+            vectors.append(layers.states(rows).float().mean(0).cpu().numpy())
     return np.stack(vectors)
 
 

@@ -19,7 +19,9 @@ from imprint.base.settings import BaseSettings, EmbeddedSettings, FitSettings, P
 from imprint.errors import BaseModelError
 from imprint.memory.pooled import pool
 from imprint.memory.serve import Server
+from imprint.memory.settings import MemorySettings
 from imprint.memory.trainer import train_memory
+from imprint.memory.training import format_of, trained_by
 
 FIT = FitSettings(learning_rate=3e-3, epochs=2, batch_rows=16)
 EMBEDDED = EmbeddedSettings(size="tiny", fit=FIT)
@@ -110,9 +112,10 @@ def test_a_base_is_loaded_in_the_format_of_the_settings(saved_llama, tmp_path):
     formats = ("float32", "mixed", "bfloat16")
     whole, mixed, half = (load_base(record, settings.model_copy(update={"dtype": one})) for one in formats)
 
-    assert (whole.dtype, mixed.dtype, half.dtype) == formats
+    assert (whole.dtype, mixed.dtype, half.dtype) == ("float32", "float32", "bfloat16")
+    assert (whole.mixed, mixed.mixed, half.mixed) == (False, True, False)
     assert all(map(torch.equal, whole.model.parameters(), mixed.model.parameters()))
-    assert mixed.reading == [record.fingerprint, 16, 16, "mixed"]
+    assert mixed.reading == whole.reading  # but not where a fleet trains on it
     assert all(weight.dtype == torch.bfloat16 for weight in half.model.parameters())
     assert whole.reading == [record.fingerprint, 16, 16]  # as it was before there was a choice
     assert half.reading == [record.fingerprint, 16, 16, "bfloat16"]
@@ -176,6 +179,28 @@ def test_memories_on_a_bf16_base_are_fp32_and_their_losses_close_to_those_on_fp3
                 assert factor.isfinite().all()
     # they are not the same numbers: the base did compute in bf16
     assert whole[0].fitted[0].final_loss != half[0].fitted[0].final_loss
+
+
+def test_only_what_a_fleet_trains_on_a_mixed_base_is_named_so(llama):
+    fleet_, alone = (MemorySettings(trainer=one, fixed_config=MIXED[0][2]) for one in ("fleet", "one_user"))
+    mixed = replace(llama, mixed=True)
+
+    assert [format_of(mixed, one) for one in (fleet_, alone)] == ["mixed", "float32"]
+    assert [format_of(llama, one) for one in (fleet_, alone)] == ["float32"] * 2
+    assert trained_by(mixed, fleet_, SEED) != trained_by(llama, fleet_, SEED)
+    assert trained_by(mixed, alone, SEED) == trained_by(llama, alone, SEED)
+
+
+def test_a_model_of_another_activation_is_not_mixed(llama, monkeypatch):
+    """Its feed-forward is Hugging Face's own, which wants what its weights are in."""
+    monkeypatch.setattr(placement, "TINY", 1)
+    monkeypatch.setattr(placement, "bfloat16_speed", lambda *_: 4.0)
+    for layer in llama.model.model.layers:
+        layer.mlp.act_fn = torch.nn.GELU()
+    assert in_halves(llama.model)
+    assert format_for("auto", llama.model, CPU) == "float32"
+    with pytest.raises(BaseModelError, match="with SiLU"):
+        format_for("mixed", llama.model, CPU)
 
 
 @pytest.mark.parametrize("base", ["llama", "qwen2"], indirect=True)

@@ -9,11 +9,11 @@ from toys import invented_rows
 from imprint.base.examples import collate
 from imprint.base.fused import fused
 from imprint.base.packing import pack
-from imprint.base.sites import ATTENTION, FEED_FORWARD
+from imprint.base.sites import ATTENTION, FEED_FORWARD, Site
 from imprint.base.trunk import Trunk
 from imprint.memory import feed_forward
 from imprint.memory.feed_forward import BlockedFeedForward, Gated
-from imprint.memory.stack import stacked
+from imprint.memory.stack import StackedLinear, stacked
 
 ALL = (*FEED_FORWARD, *ATTENTION)
 RANKS = {0: 4, 1: 1, 2: 0}
@@ -134,6 +134,30 @@ def test_products_in_bf16_are_as_close_to_fp32_as_pytorchs_autocast(base, target
             ratios.append((own - whole).norm() / (auto - whole).norm())
         assert not any(part[2].any() for part in ours)
     assert torch.stack(ratios).median() < 1.25
+
+
+def test_an_update_below_a_weights_last_digit_in_bf16_is_not_lost():
+    """It is added in fp32, and decides which of many weights are rounded up."""
+    linear = torch.nn.Linear(64, 64, bias=False).requires_grad_(False)
+    site = Site("one", 0, "query", 64, 64, False)
+    a, b = torch.full((1, 64, 1), 1e-2), torch.full((1, 1, 64), 1e-2)
+    x = torch.ones(1, 200, 64, dtype=torch.bfloat16)
+    with_update, without = (StackedLinear(linear, site, a, b * size)(x).float().mean() for size in (1, 0))
+    assert float(with_update - without) == pytest.approx(64 * 1e-4, rel=0.3)
+
+
+def test_one_slot_that_diverged_leaves_the_others_alone(llama):
+    """Also where a step is filled up: nothing of one slot stands in another's place."""
+    slots = [llama.encoder.examples(invented_rows(f"u{n}", count)) for n, count in enumerate((9, 7, 3))]
+    factors = drawn_factors(llama, FEED_FORWARD, (0, 1, 2))
+    for a, b in factors.values():
+        a.data[0], b.data[0] = float("nan"), float("nan")
+    leaves = [leaf for pair in factors.values() for leaf in pair]
+    with fused(llama.model):
+        losses = in_fleet(llama, slots, factors, torch.ones(3))
+        got = torch.autograd.grad(losses[1:].sum(), leaves)
+    assert losses[1:].isfinite().all()
+    assert all(part[1:].isfinite().all() for part in got)
 
 
 def test_what_fills_a_slot_up_is_not_computed():
