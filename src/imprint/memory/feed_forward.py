@@ -16,7 +16,7 @@ they were added into, and what they are needed for comes out of the same product
      rank │      Aᵀ       │    -    │             A'  =  xᵀ (y' Bᵀ)          B'  =  (x A)ᵀ y'
           └───────────────┴─────────┘
 
-Products are computed in the format of `x`; the factors, their gradients and the sum W + A B are fp32.
+Products are computed in the format of `x`; the factors, the sum W + A B and the sums of gradients over blocks are fp32.
 """
 
 from __future__ import annotations
