@@ -19,7 +19,7 @@ from torch.autograd import Function
 
 from imprint.base.packing import Packed
 
-BLOCK = 1536
+BLOCK = 768
 """Tokens of a block, padding included."""
 
 Turn = tuple[Tensor, Tensor]

@@ -124,7 +124,7 @@ def nats_per_label(hidden: Tensor, head: nn.Linear, label: Tensor) -> Tensor:
     if head.bias is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
         logits: Tensor = nn.Module.__call__(head, hidden)
         return nn.functional.cross_entropy(logits.float(), label, reduction="none")
-    return _Nats.apply(hidden, head.weight, label, 384 if hidden.device.type == "cpu" else 4096)
+    return _Nats.apply(hidden, head.weight, label, 128 if hidden.device.type == "cpu" else 4096)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def array_of(tensor: Tensor) -> Any:
 
 def _wide(x: Any) -> Any:
     """A number of an array, as fp32."""
-    raise NotImplementedError("only within compiled code")
+    raise TypeError("kernels alone call this: numba puts the overload below in its place")
 
 
 @overload(_wide, inline="always", strict=False)
@@ -47,7 +47,7 @@ def _wide_of(x: Any) -> Any:
 
 def _like(number: Any, x: Any) -> Any:
     """fp32 `x` in the format of `number`: as it is, or rounded to bf16, a number half-way between two to the longer."""
-    raise NotImplementedError("only within compiled code")
+    raise TypeError("kernels alone call this: numba puts the overload below in its place")
 
 
 @overload(_like, inline="always", strict=False)

@@ -62,7 +62,8 @@ class MemorySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trainer: Literal["fleet", "one_user"] = Field(
-        default="fleet", description="fleet: many users at once; one_user: plain PEFT, the same memories, slowly."
+        default="fleet",
+        description="fleet: many users at once; one_user: plain PEFT in the format of the base, slowly.",
     )
     fleet: FleetSettings = FleetSettings()
     batch_rows: int = Field(default=16, ge=1, description="Rows in one training step of one user.")
