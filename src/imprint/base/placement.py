@@ -29,7 +29,7 @@ TIMES_AS_FAST = 1.5
 """What bf16 must bring to be taken: less would not pay for three fewer digits."""
 NARROW, TINY = 256, 96
 """On a CPU a base with narrower sites than the first is kept in fp32, and computes in it alone below the second: its
-time is not in its products (docs/decisions/0010)."""
+time is not in its products (docs/decisions/0010 and 0025)."""
 TOKENS, TRIES = 512, 5
 
 

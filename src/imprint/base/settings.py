@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Format = Literal["float32", "mixed", "bfloat16"]
-"""What a frozen base is kept and computes in. mixed: kept in fp32, and products in bf16 while memories train."""
+"""What a frozen base is kept and computes in. mixed: kept in fp32, and products in bf16 while a fleet trains."""
 Dtype = Literal["auto"] | Format
 Device = Literal["auto", "cpu", "cuda"]
 
