@@ -13,28 +13,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from copy import deepcopy
-from dataclasses import replace
 from functools import partial
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imprint.base.allocator import settle_allocator
 from imprint.base.examples import Example
 from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import nats_of
 from imprint.base.trunk import Trunk, layers_for
 from imprint.memory.inputs import HalfInputs
+from imprint.memory.lanes import ForkedLane, Stop, in_lanes, lanes_of
 from imprint.memory.room import Room, bytes_for_steps, room_on_card, room_on_cpu
 from imprint.memory.settings import EarlyStopping, FleetSettings
 from imprint.memory.slots import Slots
 from imprint.memory.stack import stacked
-from imprint.memory.trainee import Job, Trainee
+from imprint.memory.trainee import Finished, Job, Trainee
 from imprint.memory.trainer import JUDGED_TOGETHER, Trained
 
 log = logging.getLogger(__name__)
@@ -45,8 +42,7 @@ OnJob = Callable[[int, int], None]
 class Fleet:
     """Trains jobs on one base. What it keeps between calls is the base's own: inputs of layers below any memory.
 
-    A CPU's cores are lanes that share the base's weights, each with a crew of its own: small products gain little from
-    a second thread, and lose much to waiting for it. A GPU is one lane.
+    A CPU's cores are lanes that share the base's weights, each with a crew of its own.
     """
 
     def __init__(
@@ -62,15 +58,16 @@ class Fleet:
             base,
             partial(Trainee, base=base, seed=seed, batch_rows=batch_rows, early_stopping=early_stopping),
         )
-        lanes = lanes_of(base)
-        self._lanes = [_Lane(lane, settings, len(lanes)) for lane in lanes]
+        bases = lanes_of(base)
+        first, *others = (_Lane(one, self._trainee, settings, len(bases)) for one in bases)
+        self._lanes: list[_Lane | ForkedLane] = [first, *map(ForkedLane, others)]
 
     def train(self, jobs: Sequence[Job], on_job: OnJob = lambda done, jobs: None) -> list[Trained]:
         """One memory a job, in order; `on_job(done, jobs)` whenever one is finished.
 
         `MemoryConfigError` before any work if a history has fewer rows than episodes, or the base not the sites.
         """
-        crews = [self._trainee(place, job) for place, job in enumerate(jobs)]
+        trainees = [self._trainee(place, job) for place, job in enumerate(jobs)]
         done, lock = 0, Lock()
 
         def count() -> None:
@@ -81,68 +78,54 @@ class Fleet:
 
         started = time.perf_counter()
         # every lane's users are a function of the list alone, so that a run repeats bit for bit
-        work = [(lane, crews[number :: len(self._lanes)]) for number, lane in enumerate(self._lanes)]
-        in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
-        rate = (time.perf_counter() - started) / max(1, sum(trainee.cost for trainee in crews))
-        return [trainee.trained(rate) for trainee in crews]
+        lanes = self._lanes[: max(1, len(jobs))]
+        work = [(lane, list(enumerate(jobs))[number :: len(lanes)]) for number, lane in enumerate(lanes)]
+        for lane in lanes:
+            lane.start()
+        parts = in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
+        finished = [parts[place % len(lanes)][place // len(lanes)] for place in range(len(jobs))]
+        rate = (time.perf_counter() - started) / max(1, sum(one.tokens for one in finished))
+        return [trainee.trained(its, rate) for trainee, its in zip(trainees, finished, strict=True)]
 
     def forget_rows(self) -> None:
         """Drop what is kept of the rows trained on so far, where these users will not be trained again."""
         for lane in self._lanes:
-            if lane.inputs is not None:
-                lane.inputs.forget()
-
-
-def in_lanes(run: Callable[[Any, Event], Any], work: Sequence[Any]) -> list[Any]:
-    """`run` on each piece of work at once, each on one thread; its results in order.
-
-    Where one fails, or the run is interrupted, `stop` tells the others to leave; the error is raised when they have.
-    """
-    stop = Event()
-    if len(work) == 1:
-        return [run(work[0], stop)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(len(work)) as pool:
-            running = [pool.submit(run, piece, stop) for piece in work]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
-                if not all(one.done() and one.exception() is None for one in running):
-                    stop.set()
-            return [one.result() for one in running]
-    finally:
-        torch.set_num_threads(threads)
-
-
-def lanes_of(base: BaseModelInUse) -> list[BaseModelInUse]:
-    """The base once for each core of a CPU, or once: modules a lane may change, around the same weights."""
-    settle_allocator()
-    model = base.model
-    count = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
-    shared = (*model.parameters(), *model.buffers())
-    return [replace(base, model=deepcopy(model, {id(one): one for one in shared})) for _ in range(count)]
+            lane.forget_rows()
 
 
 class _Lane:
     """One worker: a crew in training, a few of them in each step."""
 
-    def __init__(self, base: BaseModelInUse, settings: FleetSettings, lanes: int) -> None:
-        self._base, self._settings, self._crew = base, settings, max(1, settings.crew // lanes)
+    def __init__(
+        self, base: BaseModelInUse, trainee: Callable[[int, Job], Trainee], settings: FleetSettings, lanes: int
+    ) -> None:
+        self._base, self._trainee, self._settings = base, trainee, settings
+        self._crew = max(1, settings.crew // lanes)
         self._room = room_on_cpu(settings)
         self._layers = layers_for(base.model)
         kept = settings.cache_mib * 2**20 // lanes
         self.inputs = HalfInputs(self._layers, kept) if isinstance(self._layers, Trunk) else None
         self._device = next(base.model.parameters()).device
 
-    def train(self, jobs: Sequence[Trainee], on_done: Callable[[], None], stop: Event) -> None:
-        """Train them all; whoever is done makes room for the next. Leaves where it is once `stop` is set."""
-        waiting, crew = list(reversed(jobs)), list[Trainee]()
+    def start(self) -> None:
+        """Nothing to be done: this lane is where it is."""
+
+    def forget_rows(self) -> None:
+        """Drop the inputs kept so far."""
+        if self.inputs is not None:
+            self.inputs.forget()
+
+    def train(self, jobs: Sequence[tuple[int, Job]], on_done: Callable[[], None], stop: Stop) -> list[Finished]:
+        """Train these jobs, each with its place; whoever is done makes room for the next.
+
+        Leaves where it is once `stop` is set.
+        """
+        trainees = [self._trainee(place, job) for place, job in jobs]
+        waiting, crew = trainees[::-1], list[Trainee]()
         slots: Slots | None = None
         with fused(self._base.model, torch.bfloat16 if self._base.mixed else None):
-            if jobs and self._device.type == "cuda":
-                self._room = self._measured(jobs)
+            if trainees and self._device.type == "cuda":
+                self._room = self._measured(trainees)
             while (crew or waiting) and not stop.is_set():
                 while waiting and len(crew) < self._crew:
                     crew.append(waiting.pop().begin(self._device))
@@ -165,6 +148,7 @@ class _Lane:
                     if trainee.finished:
                         crew.remove(trainee)
                         on_done()
+        return [] if stop.is_set() else [trainee.result for trainee in trainees]
 
     def _step(self, slots: Slots) -> None:
         """One forward and backward pass, and one optimiser step of every slot."""

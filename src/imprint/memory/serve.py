@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from threading import Event
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +23,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss, nats_of
 from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
-from imprint.memory.fleet import in_lanes, lanes_of
+from imprint.memory.lanes import Stop, in_lanes, lanes_of
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
 
@@ -146,7 +145,7 @@ class Server:
         """Passes over that many lanes (0: all), and what they found in the order asked."""
         lanes = lanes or len(self._lanes)
 
-        def in_lane(number: int, stop: Event) -> list[tuple[int, Any]]:
+        def in_lane(number: int, stop: Stop) -> list[tuple[int, Any]]:
             lane, mine = self._lanes[number], passes[number::lanes]
             with torch.no_grad(), fused(lane.model):
                 return [found for group in takewhile(lambda _: not stop.is_set(), mine) for found in run(lane, group)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +34,18 @@ class Job:
     examples: Sequence[Example]
     config: MemoryConfig
     validation: Sequence[Example] = ()
+
+
+class Finished(NamedTuple):
+    """What training a job came to: its memory's flat weights, and of each episode steps, tokens, loss and epochs."""
+
+    weights: np.ndarray[Any, np.dtype[np.float32]]
+    episodes: tuple[tuple[int, int, float, int], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all steps."""
+        return sum(tokens for _, tokens, _, _ in self.episodes)
 
 
 @dataclass(eq=False)
@@ -146,20 +160,29 @@ class Trainee:
         else:
             self._plan_episode()
 
-    def trained(self, seconds_per_token: float) -> Trained:
-        """The finished memory."""
-        factors = {name: (a[0], b[0]) for name, (a, b) in self.layout.factors(self.state[:1, :].cpu()).items()}
-        episodes = []
-        for number, (rows, epochs) in enumerate(zip(self._episodes, self._epochs, strict=True)):
+    @property
+    def result(self) -> Finished:
+        """What its training came to, once it is finished."""
+        episodes = [
+            (steps, tokens, loss.item(), epochs)
+            for (steps, tokens, loss), epochs in zip(self._fitted, self._epochs, strict=True)
+        ]
+        return Finished(self.state[0].numpy(), tuple(episodes))
+
+    def trained(self, finished: Finished, seconds_per_token: float) -> Trained:
+        """The memory that this job's training came to, wherever that was."""
+        weights = torch.from_numpy(finished.weights)[None]
+        factors = {name: (a[0], b[0]) for name, (a, b) in self.layout.factors(weights).items()}
+        episodes, fitted = [], []
+        for number, (rows, its) in enumerate(zip(self._episodes, finished.episodes, strict=True)):
+            steps, tokens, loss, epochs = its
             mine = {}
             for name, (a, b) in factors.items():
                 columns = slice(number * self._ranks[name], (number + 1) * self._ranks[name])
                 mine[name] = Factors(a[:, columns].T.contiguous(), b[columns].T.contiguous())
             episodes.append(Episode(len(rows), fingerprint_of_examples(rows), epochs, mine))
+            fitted.append(Fitted(steps, tokens, tokens * seconds_per_token, loss))
         memory = Memory(self.job.user_id, self.base.record.fingerprint, self.job.config, tuple(episodes))
-        fitted = [
-            Fitted(steps, tokens, tokens * seconds_per_token, loss.item()) for steps, tokens, loss in self._fitted
-        ]
         return Trained(memory, tuple(fitted))
 
     def _widest(self) -> tuple[int, int, int]:

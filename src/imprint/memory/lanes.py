@@ -1,0 +1,219 @@
+"""Lanes: what works at once on a CPU's cores, one core each. A GPU is one lane.
+
+Small products gain little from a second thread inside them, and lose much to waiting for it: so each core has work of its
+own. Scoring has its lanes as threads. In training they would wait for each other's Python, which calls an operation every few
+microseconds (docs/log.md): there each but the first is a process.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from copy import deepcopy
+from dataclasses import replace
+from multiprocessing import current_process, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+import torch
+
+from imprint.base.allocator import settle_allocator
+from imprint.base.load import BaseModelInUse
+
+LOOK_EVERY = 0.2
+"""Seconds until who waits for a message looks whether it should still wait."""
+
+
+class Stop(Protocol):
+    """Tells a lane at work that nobody wants what it makes."""
+
+    def is_set(self) -> bool:
+        """Whether to leave."""
+
+
+class Lane(Protocol):
+    """What can be a process: its work, and what it is told between two pieces of work."""
+
+    def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
+        """The work. What goes in and comes out is pickled."""
+
+    def forget_rows(self) -> None:
+        """Nothing comes back from this."""
+
+
+def lanes_of(base: BaseModelInUse) -> list[BaseModelInUse]:
+    """The base once for each core of a CPU, or once: modules a lane may change, around the same weights."""
+    settle_allocator()
+    model = base.model
+    count = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+    shared = (*model.parameters(), *model.buffers())
+    return [replace(base, model=deepcopy(model, {id(one): one for one in shared})) for _ in range(count)]
+
+
+def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
+    """`run` on each piece of work at once, each on one thread; its results in order.
+
+    Where one fails, or the run is interrupted, `stop` tells the others to leave; the error is raised when they have.
+    """
+    stop = threading.Event()
+    if len(work) == 1:
+        return [run(work[0], stop)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(len(work)) as pool:
+            running = [pool.submit(run, piece, stop) for piece in work]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                if not all(one.done() and one.exception() is None for one in running):
+                    stop.set()
+            return [one.result() for one in running]
+    finally:
+        torch.set_num_threads(threads)
+
+
+class ForkedLane:
+    """A lane in a process that is forked from this one, where it can be; else it works here, on the caller's thread.
+
+    The fork has the base's weights, and all that was compiled so far, without a copy. What happens to the lane in there is
+    not seen here. The process ends with this object, with whoever made it, and where its work fails or is not wanted any
+    more; the next work then has a new one.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        """`lane`, not yet at work."""
+        self._lane = lane
+        self._end: Callable[[], None] = lambda: None
+        self._connection: Connection | None = None
+
+    def start(self) -> None:
+        """Fork, unless it has been done. To be called before any lane works: a fork has no lock's owner but its caller."""
+        if self._connection is not None or not may_fork():
+            return
+        context = get_context("fork")
+        self._connection, theirs = context.Pipe()
+        process = context.Process(
+            target=_work_in, args=(self._lane, theirs, self._connection, os.getpid()), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._end = weakref.finalize(self, _end, process, self._connection, os.getpid())
+
+    def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
+        """What the lane makes of these jobs; its errors are raised here.
+
+        `ChildProcessError` where the process was ended from outside, which is no fault of the jobs that can be told.
+        """
+        if self._connection is None:
+            return self._lane.train(jobs, on_done, stop)
+        ended = False
+        try:
+            self._connection.send_bytes(pickle.dumps(jobs, pickle.HIGHEST_PROTOCOL))
+            while not stop.is_set():
+                if not self._connection.poll(LOOK_EVERY):
+                    continue
+                kind, answer = pickle.loads(self._connection.recv_bytes())
+                if kind == "done":
+                    on_done()
+                    continue
+                ended = True
+                if kind == "error":
+                    raise answer
+                return answer
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            raise ChildProcessError(
+                "a lane's process was ended from outside; where it was the system, it was out of memory. Next: run again "
+                "with more memory, smaller memory.fleet.slots, or one lane (OMP_NUM_THREADS=1); finished work is kept."
+            ) from error
+        finally:
+            if not ended:
+                self._connection = None
+                self._end()
+        return None  # stopped: nobody looks at it
+
+    def forget_rows(self) -> None:
+        """Have the lane drop what it keeps of rows."""
+        if self._connection is None:
+            self._lane.forget_rows()
+        else:
+            self._connection.send_bytes(pickle.dumps(None))
+
+
+def may_fork() -> bool:
+    """Whether a process forked here can compute.
+
+    On other systems than Linux it cannot safely, nor beside another thread that may be inside PyTorch, where the fork would
+    find locks that nobody opens; and a daemon of `multiprocessing` may not have children.
+    """
+    return (
+        sys.platform == "linux"
+        and threading.current_thread() is threading.main_thread()
+        and not current_process().daemon
+    )
+
+
+class _Orphaned:
+    """The process that wanted this one's work is gone."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def is_set(self) -> bool:
+        return os.getppid() != self._parent
+
+
+def _work_in(lane: Lane, connection: Connection, parents: Connection, parent: int) -> None:
+    """The life of a lane's process: work, as long as there is somebody to ask for it."""
+    parents.close()
+    gc.freeze()  # what is inherited is neither looked through nor, being another's, finalised here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
+    torch.set_num_threads(1)
+    orphaned = _Orphaned(parent)
+
+    def tell(kind: str, answer: Any = None) -> None:
+        connection.send_bytes(pickle.dumps((kind, answer), pickle.HIGHEST_PROTOCOL))
+
+    while not orphaned.is_set():
+        try:
+            if not connection.poll(LOOK_EVERY):
+                continue
+            jobs = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        if jobs is None:
+            lane.forget_rows()
+            continue
+        try:
+            made = lane.train(jobs, lambda: tell("done"), orphaned)
+        except Exception as error:
+            tell("error", _that_travels(error))
+        else:
+            tell("made", made)
+
+
+def _that_travels(error: Exception) -> Exception:
+    """The error as the parent can raise it, with where it happened."""
+    where = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(where)
+    error.add_note(f"In a lane's process:\n{where}")
+    return error
+
+
+def _end(process: BaseProcess, connection: Connection, owner: int) -> None:
+    if os.getpid() == owner:  # a fork has copies of these, and no say
+        connection.close()
+        process.kill()
+        process.join()
