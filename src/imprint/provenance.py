@@ -14,6 +14,7 @@ import resource
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ PACKAGES = ("imprint", "torch", "transformers", "peft", "hyperopt", "pyarrow", "
 PROCESSORS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 """Where Linux and NVIDIA's driver say what the hardware is called; asked here, below everything that knows torch."""
 PROCESS = Path("/proc/self/status")
+_SEEN = {"forks": 0.0}
 
 
 def fingerprint(*parts: Any) -> str:
@@ -95,10 +97,31 @@ def device() -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float:
-    """MiB of memory in use at most so far, by this process alone: on Linux getrusage includes its parent's."""
+    """MiB of memory in use at most so far, by this process and what forks of it have for themselves.
+
+    What was there before this process is not counted: on Linux getrusage includes its parent's.
+    """
     if PROCESS.is_file():
-        return int(_values(PROCESS, "VmHWM")[0].split()[0]) / 1024
+        return _mib(PROCESS, "VmHWM") + keep_peak_memory()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in bytes on macOS
+
+
+def keep_peak_memory() -> float:
+    """The most that forks of this process had for themselves, MiB; to be called before one of them is ended."""
+    now = sum(_private_mib(fork.pid) for fork in active_children() if fork.pid)
+    _SEEN["forks"] = max(now, _SEEN["forks"])
+    return _SEEN["forks"]
+
+
+def _private_mib(pid: int) -> float:
+    try:
+        return _mib(PROCESS.parents[1] / str(pid) / "smaps_rollup", "Private_Dirty")
+    except OSError:  # it is just gone, or the system keeps no such file
+        return 0.0
+
+
+def _mib(file: Path, key: str) -> float:
+    return sum(int(value.split()[0]) for value in _values(file, key)) / 1024
 
 
 def processor_name(file: Path = PROCESSORS) -> str | None:

@@ -54,10 +54,7 @@ class Fleet:
         early_stopping: EarlyStopping | None = None,
     ) -> None:
         """A fleet on `base`; `batch_rows` is the rows of one user's step."""
-        self._base, self._trainee = (
-            base,
-            partial(Trainee, base=base, seed=seed, batch_rows=batch_rows, early_stopping=early_stopping),
-        )
+        self._trainee = partial(Trainee, base=base, seed=seed, batch_rows=batch_rows, early_stopping=early_stopping)
         bases = lanes_of(base)
         first, *others = (_Lane(one, self._trainee, settings, len(bases)) for one in bases)
         self._lanes: list[_Lane | ForkedLane] = [first, *map(ForkedLane, others)]
@@ -78,12 +75,13 @@ class Fleet:
 
         started = time.perf_counter()
         # every lane's users are a function of the list alone, so that a run repeats bit for bit
-        lanes = self._lanes[: max(1, len(jobs))]
-        work = [(lane, list(enumerate(jobs))[number :: len(lanes)]) for number, lane in enumerate(lanes)]
-        for lane in lanes:
-            lane.start()
+        lanes = len(self._lanes)
+        work = [(lane, list(enumerate(jobs))[number::lanes]) for number, lane in enumerate(self._lanes)]
+        for lane, mine in work:
+            if mine:
+                lane.start()
         parts = in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
-        finished = [parts[place % len(lanes)][place // len(lanes)] for place in range(len(jobs))]
+        finished = [parts[place % lanes][place // lanes] for place in range(len(jobs))]
         rate = (time.perf_counter() - started) / max(1, sum(one.tokens for one in finished))
         return [trainee.trained(its, rate) for trainee, its in zip(trainees, finished, strict=True)]
 

@@ -1,8 +1,8 @@
 """Lanes: what works at once on a CPU's cores, one core each. A GPU is one lane.
 
-Small products gain little from a second thread inside them, and lose much to waiting for it: so each core has work of its
-own. Scoring has its lanes as threads. In training they would wait for each other's Python, which calls an operation every few
-microseconds (docs/log.md): there each but the first is a process.
+Small products gain little from a second thread inside them, and lose much to waiting for it: so each core has work of
+its own. Scoring has its lanes as threads. In training, which calls an operation every few microseconds, threads would
+wait for each other's Python: there every lane but the first is a process (decision 0026).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from multiprocessing import current_process, get_context
@@ -28,6 +29,7 @@ import torch
 
 from imprint.base.allocator import settle_allocator
 from imprint.base.load import BaseModelInUse
+from imprint.provenance import keep_peak_memory
 
 LOOK_EVERY = 0.2
 """Seconds until who waits for a message looks whether it should still wait."""
@@ -85,9 +87,9 @@ def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
 class ForkedLane:
     """A lane in a process that is forked from this one, where it can be; else it works here, on the caller's thread.
 
-    The fork has the base's weights, and all that was compiled so far, without a copy. What happens to the lane in there is
-    not seen here. The process ends with this object, with whoever made it, and where its work fails or is not wanted any
-    more; the next work then has a new one.
+    The fork has the base's weights, and all that was compiled so far, without a copy; what it learns stays there. It
+    ends with this object, with the process that made it, and where its work is not wanted any more; the next work then
+    has a new one.
     """
 
     def __init__(self, lane: Lane) -> None:
@@ -97,7 +99,7 @@ class ForkedLane:
         self._connection: Connection | None = None
 
     def start(self) -> None:
-        """Fork, unless it has been done. To be called before any lane works: a fork has no lock's owner but its caller."""
+        """Fork, unless that is done; to be called before any lane works."""
         if self._connection is not None or not may_fork():
             return
         context = get_context("fork")
@@ -105,14 +107,19 @@ class ForkedLane:
         process = context.Process(
             target=_work_in, args=(self._lane, theirs, self._connection, os.getpid()), daemon=True
         )
-        process.start()
+        # an interrupt is this process's to answer, even one that comes before the fork can say so
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._end = weakref.finalize(self, _end, process, self._connection, os.getpid())
 
     def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
-        """What the lane makes of these jobs; its errors are raised here.
+        """What the lane makes of these jobs, None once `stop` is set; its errors are raised here.
 
-        `ChildProcessError` where the process was ended from outside, which is no fault of the jobs that can be told.
+        `ChildProcessError` where the process was ended from outside: a search takes that for no trial's failure.
         """
         if self._connection is None:
             return self._lane.train(jobs, on_done, stop)
@@ -132,14 +139,15 @@ class ForkedLane:
                 return answer
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise ChildProcessError(
-                "a lane's process was ended from outside; where it was the system, it was out of memory. Next: run again "
-                "with more memory, smaller memory.fleet.slots, or one lane (OMP_NUM_THREADS=1); finished work is kept."
+                "a process that trains memories was ended from outside, by the system if memory ran out. Next: run "
+                "again, what is finished is kept; if memory ran out, with fewer memory.fleet.slots, or with "
+                "OMP_NUM_THREADS=1, which trains in one process."
             ) from error
         finally:
             if not ended:
                 self._connection = None
                 self._end()
-        return None  # stopped: nobody looks at it
+        return None
 
     def forget_rows(self) -> None:
         """Have the lane drop what it keeps of rows."""
@@ -152,8 +160,8 @@ class ForkedLane:
 def may_fork() -> bool:
     """Whether a process forked here can compute.
 
-    On other systems than Linux it cannot safely, nor beside another thread that may be inside PyTorch, where the fork would
-    find locks that nobody opens; and a daemon of `multiprocessing` may not have children.
+    On other systems than Linux it cannot safely, nor beside a thread that may be inside PyTorch, where the fork would
+    find locks that nobody opens: so only the main thread forks. A daemon of `multiprocessing` may not have children.
     """
     return (
         sys.platform == "linux"
@@ -176,29 +184,27 @@ def _work_in(lane: Lane, connection: Connection, parents: Connection, parent: in
     """The life of a lane's process: work, as long as there is somebody to ask for it."""
     parents.close()
     gc.freeze()  # what is inherited is neither looked through nor, being another's, finalised here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     orphaned = _Orphaned(parent)
 
     def tell(kind: str, answer: Any = None) -> None:
         connection.send_bytes(pickle.dumps((kind, answer), pickle.HIGHEST_PROTOCOL))
 
-    while not orphaned.is_set():
-        try:
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there any more
+        while not orphaned.is_set():
             if not connection.poll(LOOK_EVERY):
                 continue
             jobs = pickle.loads(connection.recv_bytes())
-        except EOFError:
-            return
-        if jobs is None:
-            lane.forget_rows()
-            continue
-        try:
-            made = lane.train(jobs, lambda: tell("done"), orphaned)
-        except Exception as error:
-            tell("error", _that_travels(error))
-        else:
-            tell("made", made)
+            if jobs is None:
+                lane.forget_rows()
+                continue
+            try:
+                made = lane.train(jobs, lambda: tell("done"), orphaned)
+            except Exception as error:
+                tell("error", _that_travels(error))
+            else:
+                tell("made", made)
 
 
 def _that_travels(error: Exception) -> Exception:
@@ -214,6 +220,7 @@ def _that_travels(error: Exception) -> Exception:
 
 def _end(process: BaseProcess, connection: Connection, owner: int) -> None:
     if os.getpid() == owner:  # a fork has copies of these, and no say
+        keep_peak_memory()
         connection.close()
         process.kill()
         process.join()

@@ -63,7 +63,7 @@ def some_jobs(base):
 
 def test_training_keeps_to_one_device(absent):
     """Steps of slots that are alike, unlike, and of several episodes; kept inputs; judging; the next episode."""
-    lane = _Lane(absent, FleetSettings(slots=3, crew=4), 1)
+    lane = _Lane(absent, Trainee, FleetSettings(slots=3, crew=4), 1)
     everybody = [Trainee(n, one, absent, SEED, BATCH_ROWS, PATIENT) for n, one in enumerate(some_jobs(absent))]
     with OneDevice() as watched:
         crew = [trainee.begin(torch.device("meta")) for trainee in everybody]

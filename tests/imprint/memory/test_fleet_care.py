@@ -113,13 +113,13 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(mixed, bad, messag
 
 def test_of_who_is_done_only_the_memory_is_left(mixed, monkeypatch):
     """Others may train for hours: moments, masks and rows of a finished one would fill a card meanwhile."""
-    left, trained = [], Trainee.trained
+    left, result = [], Trainee.result.fget
 
-    def noted(self, seconds_per_token):
+    def noted(self):
         left.append((len(self.state), self.trainable, self._watch, self._plan))
-        return trained(self, seconds_per_token)
+        return result(self)
 
-    monkeypatch.setattr(Trainee, "trained", noted)
+    monkeypatch.setattr(Trainee, "result", property(noted))
     fleet(mixed.base).train(mixed.jobs)
     assert left == [(1, None, None, [])] * len(mixed.jobs)
 

@@ -1,0 +1,264 @@
+"""A lane in a process of its own: what it makes, how its errors come back, and that it never outlives its work."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from imprint.errors import IncompatibleBaseError, SettingsError
+from imprint.memory.lanes import ForkedLane
+from imprint.provenance import keep_peak_memory
+
+NOBODY_STOPS = threading.Event()
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
+
+
+class Adding:
+    """Adds up what it is given, over all its work, and says where it did."""
+
+    def __init__(self):
+        self.sum = 0
+
+    def train(self, jobs, on_done, stop):
+        for job in jobs:
+            if isinstance(job, Exception):
+                raise job
+            self.sum += job
+            on_done()
+        return SimpleNamespace(sum=self.sum, where=os.getpid(), threads=torch.get_num_threads())
+
+    def forget_rows(self):
+        self.sum = 0
+
+
+class Endless:
+    """Works until nobody wants it any more."""
+
+    def train(self, jobs, on_done, stop):
+        on_done()
+        while not stop.is_set():
+            time.sleep(0.01)
+
+    def forget_rows(self):
+        """Nothing is kept."""
+
+
+def started(lane):
+    forked = ForkedLane(lane)
+    forked.start()
+    return forked
+
+
+def work(lane, jobs, on_done=lambda: None, stop=NOBODY_STOPS):
+    return lane.train(jobs, on_done, stop)
+
+
+def gone(pid):
+    """Whether no process has this number within three seconds."""
+    for _ in range(300):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left():
+    before = set(active_children())
+    yield
+    gc.collect()  # an error keeps the frames that it passed
+    assert set(active_children()) <= before
+
+
+def test_one_process_does_all_of_a_lanes_work_and_keeps_what_it_learns():
+    done, lane = [], started(Adding())
+    first = work(lane, [1, 2], lambda: done.append(1))
+    lane.start()
+    second = work(lane, [3])
+    lane.forget_rows()
+    third = work(lane, [4])
+
+    assert [first.sum, second.sum, third.sum] == [3, 6, 4]
+    assert first.where == second.where == third.where != os.getpid()
+    assert done == [1, 1]
+    assert first.threads == 1
+
+
+def test_it_computes_after_its_parent_has_with_several_threads():
+    """OpenMP's threads do not come along in a fork: who waited for them would wait for good."""
+    product, too_late = torch.ones(700, 700), threading.Event()
+
+    class Multiplying(Adding):
+        def train(self, jobs, on_done, stop):
+            return float((product @ product).sqrt().sum())
+
+    before, timer = torch.get_num_threads(), threading.Timer(20, too_late.set)
+    torch.set_num_threads(2)
+    (product @ product).sqrt().sum()
+    timer.start()
+    try:
+        assert work(started(Multiplying()), [], stop=too_late) == pytest.approx(700**2.5, rel=1e-3)
+    finally:
+        torch.set_num_threads(before)
+        timer.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "arrives_as", "message"),
+    [
+        (SettingsError("ranks: 3"), SettingsError, "ranks: 3"),
+        (IncompatibleBaseError("one", "other"), (IncompatibleBaseError, RuntimeError), "other"),
+        (type("OfNoModuleError", (Exception,), {})("lost"), RuntimeError, "OfNoModuleError: lost"),
+    ],
+    ids=["as it was", "made of two values", "one that cannot be pickled"],
+)
+def test_an_error_arrives_with_where_it_happened_and_the_lane_goes_on(error, arrives_as, message):
+    class Failing(Adding):
+        def train(self, jobs, on_done, stop):
+            return super().train([error] if jobs == ["fail"] else jobs, on_done, stop)
+
+    lane = started(Failing())
+    where = work(lane, [1]).where
+    with pytest.raises(arrives_as, match=message) as raised:
+        work(lane, ["fail"])
+    assert "in train" in "".join([str(raised.value), *getattr(raised.value, "__notes__", [])])
+    after = work(lane, [2])
+    assert (after.sum, after.where) == (3, where)
+
+
+def test_a_process_that_was_ended_from_outside_is_no_trials_failure():
+    lane = started(Adding())
+    first = work(lane, [1]).where
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match="run again"):
+        work(lane, [1])
+
+    lane.start()
+    assert work(lane, [2]).where not in (first, os.getpid())
+
+
+def test_work_that_is_not_wanted_any_more_ends():
+    stop, begun, lane = threading.Event(), [], started(Endless())
+    (process,) = active_children()
+
+    def stop_now():
+        begun.append(1)
+        stop.set()
+
+    assert work(lane, [], stop_now, stop) is None
+    assert begun
+    assert gone(process.pid)
+
+
+def test_who_fails_on_hearing_of_a_memory_ends_the_lanes_work():
+    lane = started(Endless())
+    (process,) = active_children()
+
+    def fail():
+        raise SettingsError("full")
+
+    with pytest.raises(SettingsError, match="full"):
+        work(lane, [], fail)
+    assert gone(process.pid)
+
+
+def test_it_ends_with_its_object():
+    lane = started(Adding())
+    pid = work(lane, []).where
+    del lane
+    assert gone(pid)
+
+
+def test_of_two_lanes_each_ends_alone():
+    """The second was forked while the first was there, and has copies of all that belongs to it."""
+    first, second = started(Adding()), started(Adding())
+    pid = work(second, [1]).where
+    del second
+    assert gone(pid)
+    assert work(first, [1]).sum == 1
+
+
+PARENT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_lanes import Adding, Endless, NOBODY_STOPS, active_children, started
+kind, lanes = sys.argv[2], []
+for lane in (Adding(), Adding(), Endless()):
+    lanes.append(started(lane))
+print(*(process.pid for process in active_children()), flush=True)
+if kind == "at work":
+    lanes[-1].train([], lambda: print("begun", flush=True), NOBODY_STOPS)
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["at work", "idle"])
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_lane_outlives_who_started_it(how, by):
+    """Killed, terminated or interrupted, with lanes at work or waiting; and they have nothing to say to it."""
+    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), how]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert parent.stdout.readline() == "begun\n"
+        if by == signal.SIGINT:
+            os.killpg(parent.pid, by)  # as a terminal does it: every process of the group is interrupted
+        else:
+            parent.send_signal(by)
+        parent.wait(10)
+        assert len(pids) == 3
+        assert all(gone(pid) for pid in pids)
+        said = parent.stderr.read()
+    assert said.count("Traceback") == (by == signal.SIGINT), said
+
+
+def test_in_a_thread_it_works_where_it_is():
+    """Another thread may be inside PyTorch, and a fork would find its locks closed for good."""
+    found = []
+
+    def run():
+        found.append(work(started(Adding()), [1, 2]))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert (found[0].sum, found[0].where) == (3, os.getpid())
+
+
+def test_so_it_does_in_a_daemon_which_may_not_have_children():
+    context = get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def run():
+        found = work(started(Adding()), [1, 2])
+        theirs.send((found.sum, found.where == os.getpid()))
+
+    process = context.Process(target=run, daemon=True)
+    process.start()
+    assert ours.poll(30)
+    assert ours.recv() == (3, True)
+    process.join()
+
+
+def test_what_a_lane_takes_for_itself_counts_as_memory_of_the_run():
+    class Taking(Adding):
+        def train(self, jobs, on_done, stop):
+            self.kept = b"x" * (jobs[0] * 2**20)
+
+    before = keep_peak_memory()
+    lane = started(Taking())
+    work(lane, [int(before) + 200])
+    del lane
+    assert before + 150 < keep_peak_memory() < before + 500
