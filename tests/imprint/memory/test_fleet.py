@@ -1,6 +1,7 @@
 """The fleet against the one-user trainer (invariant 2): company changes nothing of what a user gets."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -91,6 +92,16 @@ def test_lanes_change_nothing(mixed, lanes):
         assert_same_memory(got, wanted)
     assert seen == [(number, len(mixed.jobs)) for number in range(1, len(mixed.jobs) + 1)]
     assert all(torch.equal(a, b) for a, b in zip(bits(first), bits(again), strict=True))
+
+
+def test_lanes_in_processes_and_in_threads_train_the_same(mixed):
+    """Beside the main thread nothing is forked; bit for bit, because who trains with whom is the same."""
+    with threads(2), ThreadPoolExecutor(1) as pool:
+        in_threads = pool.submit(lambda: fleet(mixed.base, 2, 2).train(mixed.jobs)).result()
+        in_processes = fleet(mixed.base, 2, 2).train(mixed.jobs)
+
+    assert all(torch.equal(a, b) for a, b in zip(bits(in_threads), bits(in_processes), strict=True))
+    assert [one.fitted[-1].final_loss for one in in_threads] == [one.fitted[-1].final_loss for one in in_processes]
 
 
 def test_a_memory_depends_on_its_seed_user_and_rows(mixed):
