@@ -74,16 +74,15 @@ class Fleet:
                 on_job(done, len(jobs))
 
         started = time.perf_counter()
-        # every lane's users are a function of the list alone, so that a run repeats bit for bit
-        lanes = len(self._lanes)
-        work = [(lane, list(enumerate(jobs))[number::lanes]) for number, lane in enumerate(self._lanes)]
-        for lane, mine in work:
-            if mine:
+        shares = divided([trainee.work for trainee in trainees], len(self._lanes))
+        work = [(lane, [(place, jobs[place]) for place in its]) for lane, its in zip(self._lanes, shares, strict=True)]
+        for lane, its_jobs in work:
+            if its_jobs:
                 lane.start()
         parts = in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
-        finished = [parts[place % lanes][place // lanes] for place in range(len(jobs))]
-        rate = (time.perf_counter() - started) / max(1, sum(one.tokens for one in finished))
-        return [trainee.trained(its, rate) for trainee, its in zip(trainees, finished, strict=True)]
+        finished = dict(pair for its, part in zip(shares, parts, strict=True) for pair in zip(its, part, strict=True))
+        rate = (time.perf_counter() - started) / max(1, sum(one.tokens for one in finished.values()))
+        return [trainee.trained(finished[trainee.place], rate) for trainee in trainees]
 
     def forget_rows(self) -> None:
         """Drop what is kept of the rows trained on so far, where these users will not be trained again."""
@@ -203,6 +202,20 @@ class _Lane:
         room = room_on_card(self._settings, peak, available)
         log.info("fleet: %d users in a pass, %s", room.slots, "layers recomputed" if room.recompute else "layers kept")
         return room
+
+
+def divided(work: Sequence[int], lanes: int) -> list[list[int]]:
+    """Places of the pieces of work that each lane is given: the largest first, each to the lane that has least so far.
+
+    A function of the list alone, so that a run repeats bit for bit.
+    """
+    shares: list[list[int]] = [[] for _ in range(lanes)]
+    sums = [0] * lanes
+    for place in sorted(range(len(work)), key=lambda place: -work[place]):
+        least = sums.index(min(sums))
+        shares[least].append(place)
+        sums[least] += work[place]
+    return [sorted(share) for share in shares]
 
 
 def choose(crew: Sequence[Trainee], slots: int) -> list[Trainee]:

@@ -16,7 +16,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -62,24 +62,30 @@ def lanes_of(base: BaseModelInUse) -> list[BaseModelInUse]:
 
 
 def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
-    """`run` on each piece of work at once, each on one thread; its results in order.
+    """`run` on each piece of work at once, each on one thread, the first on the caller's; its results in order.
 
     Where one fails, or the run is interrupted, `stop` tells the others to leave; the error is raised when they have.
     """
     stop = threading.Event()
     if len(work) == 1:
         return [run(work[0], stop)]
+
+    def or_stop(piece: Any) -> Any:
+        try:
+            return run(piece, stop)
+        except BaseException:
+            stop.set()
+            raise
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(len(work)) as pool:
-            running = [pool.submit(run, piece, stop) for piece in work]
+        with ThreadPoolExecutor(len(work) - 1) as pool:
+            others = [pool.submit(or_stop, piece) for piece in work[1:]]
             try:
-                wait(running, return_when=FIRST_EXCEPTION)
+                return [or_stop(work[0]), *(one.result() for one in others)]
             finally:
-                if not all(one.done() and one.exception() is None for one in running):
-                    stop.set()
-            return [one.result() for one in running]
+                stop.set()  # an interrupt may come while the others are waited for
     finally:
         torch.set_num_threads(threads)
 

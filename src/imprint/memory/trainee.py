@@ -86,11 +86,20 @@ class Trainee:
         return self
 
     @property
+    def work(self) -> int:
+        """About what its training takes, in tokens times halves of layers: more than it is where it stops early."""
+        return self.job.config.epochs * sum(len(row.input_ids) for row in self.job.examples) * self._halves
+
+    @property
     def load(self) -> int:
         """What its step of the most tokens keeps for its backward pass, in tokens times halves of layers."""
         tokens, _, _ = self._widest()
-        halves = 1 + max(site.half for site in self.base.sites)
-        return tokens * (halves - self.start)
+        return tokens * self._halves
+
+    @property
+    def _halves(self) -> int:
+        """Halves of layers from its lowest on."""
+        return 1 + max(site.half for site in self.base.sites) - self.start
 
     def at_widest(self, device: torch.device) -> Trainee:
         """A copy at the step of all its episodes that has the most tokens; training it changes nothing of this one."""

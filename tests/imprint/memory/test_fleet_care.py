@@ -8,6 +8,7 @@ from fleets import MIXED, assert_same_memory, config, fleet, job, threads
 
 from imprint.base.families import reader_of
 from imprint.errors import MemoryConfigError
+from imprint.memory.fleet import divided
 from imprint.memory.stack import stacked
 from imprint.memory.trainee import Trainee
 
@@ -122,6 +123,32 @@ def test_of_who_is_done_only_the_memory_is_left(mixed, monkeypatch):
     monkeypatch.setattr(Trainee, "result", property(noted))
     fleet(mixed.base).train(mixed.jobs)
     assert left == [(1, None, None, [])] * len(mixed.jobs)
+
+
+@pytest.mark.parametrize(
+    ("work", "lanes", "shares"),
+    [
+        ([5, 5, 5, 5], 2, [[0, 2], [1, 3]]),
+        ([9, 1, 8, 1, 1], 2, [[0, 3], [1, 2, 4]]),
+        ([1, 2, 3, 60], 2, [[3], [0, 1, 2]]),
+        ([7], 3, [[0], [], []]),
+        ([], 2, [[], []]),
+    ],
+)
+def test_lanes_have_about_as_much_to_do(work, lanes, shares):
+    assert divided(work, lanes) == shares
+
+
+def test_a_trainee_knows_about_how_much_it_is_to_train(mixed):
+    """Twice the epochs are twice the work; what enters above the lowest layer is less of it."""
+
+    def work_of(epochs, ranks=(0, 0, 2)):
+        return Trainee(
+            0, job(mixed.base, "u1", 8, config(ranks, ("down",), 2.0, 1, 1e-2, epochs)), mixed.base, 7, 4
+        ).work
+
+    assert work_of(6) == 2 * work_of(3)
+    assert work_of(3, (2, 0, 0)) > work_of(3)
 
 
 def test_no_jobs_are_no_memories(mixed):
