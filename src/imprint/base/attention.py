@@ -1,6 +1,6 @@
 """Causal attention within packed rows, a few rows of like length at a time: for processors with caches.
 
-    query, key, value of tokens ──► rows of one width, turned ──► softmax(scale q kᵀ) v ──► back to their tokens
+    query, key, value of tokens ──► rows of one width, turned ──► softmax(scale q kᵀ) v ──► to where they are wanted
                                    └───────────── for so many rows as stay in a core's own cache ─────────────┘
 
 Rows padded to the longest of a batch would spend more than half of these products on padding, and tensors of all its
@@ -10,14 +10,14 @@ rows would leave the cache between any two steps. Rotary embeddings are applied 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from imprint.base.packing import Packed
+from imprint.base.packing import Asked, Packed
 
 BLOCK = 768
 """Tokens of a block, padding included."""
@@ -26,99 +26,137 @@ Turn = tuple[Tensor, Tensor]
 
 
 class BlockedAttention(Function):
-    """Of `qkv` [tokens, (heads + 2 · keys) · size] the answers [tokens, heads · size]; zeros at tokens of no row.
+    """Of `qkv` [tokens, (heads + 2 · keys) · size] the answers [places, heads · size] to the tokens that are `asked`.
 
-    `turn` is cosine and sine, [width, size]. Key and value may have fewer heads, each for several of the query's.
+    `turn` is cosine and sine, [width, size]. Key and value may have fewer heads, each for several of the query's. Zeros
+    at places of no answer.
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, rows: Packed, turn: Turn, heads: int, keys: int, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Tensor, rows: Packed, asked: Asked, turn: Turn, heads: int, keys: int, scale: float
+    ) -> Tensor:
         """Keeps each block's query, key, value and shares where a gradient is wanted."""
         from imprint.base import kernels
 
         size = turn[0].shape[-1]
         tokens = qkv.view(len(qkv), -1, size)
-        answer = _blank(qkv.new_empty(len(qkv), heads, size), rows)
+        answer = qkv.new_zeros(asked.size, heads, size)
         kept: list[Tensor] = []
-        for starts, lengths in blocks(rows):
-            into = _fp32(qkv, heads + 2 * keys, len(starts), int(lengths[-1]), size)
-            into_rows(tokens[:, : heads + keys], starts, lengths, turn, into[: heads + keys])
-            into_rows(tokens[:, heads + keys :], starts, lengths, None, into[heads + keys :])
-            q, k, v = _of_all_heads(into, heads, keys)
+        for block in blocks(rows, asked):
+            asks = _fp32(qkv, heads, *block.asked, size)
+            into_rows(tokens[:, :heads], block.asks, turn, asks)
+            seen = _fp32(qkv, 2 * keys, *block.seen, size)
+            into_rows(tokens[:, heads : heads + keys], block.rows, turn, seen[:keys])
+            into_rows(tokens[:, heads + keys :], block.rows, None, seen[keys:])
+            q, k, v = _of_all_heads(asks, seen)
             share = torch.bmm(q, k.transpose(1, 2))
-            kernels.causal_shares(share.numpy(), scale)
-            from_rows(torch.bmm(share, v).view(heads, *into.shape[1:]), starts, lengths, None, answer)
+            kernels.causal_shares(share.numpy(), block.asks.firsts, scale)
+            from_rows(torch.bmm(share, v).view(asks.shape), block.answers, None, answer)
             if ctx.needs_input_grad[0]:
-                kept += [into, share]
-        ctx.about = rows, turn, heads, keys, scale
+                kept += [asks, seen, share]
+        ctx.about = rows, asked, turn, scale
         ctx.save_for_backward(*kept)
         return answer.flatten(1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of `qkv`."""
         from imprint.base import kernels
 
-        rows, turn, heads, keys, scale = ctx.about
-        kept, size = ctx.saved_tensors, turn[0].shape[-1]
-        towards = grads[0].view(len(grads[0]), heads, size)
-        slopes = _blank(towards.new_empty(len(towards), heads + 2 * keys, size), rows)
-        for number, (starts, lengths) in enumerate(blocks(rows)):
-            into, share = kept[2 * number : 2 * number + 2]
-            q, k, v = _of_all_heads(into, heads, keys)
-            of_answer = into.new_empty(heads, *into.shape[1:])
-            into_rows(towards, starts, lengths, None, of_answer)
+        rows, asked, turn, scale = ctx.about
+        kept = ctx.saved_tensors
+        (heads, *_, size), keys = kept[0].shape, len(kept[1]) // 2
+        towards = grads[0].view(asked.size, heads, size)
+        slopes = towards.new_zeros(rows.ids.numel(), heads + 2 * keys, size)
+        of_asks, of_keys, of_values = torch.split(slopes, [heads, keys, keys], dim=1)
+        for number, block in enumerate(blocks(rows, asked)):
+            asks, seen, share = kept[3 * number : 3 * number + 3]
+            q, k, v = _of_all_heads(asks, seen)
+            of_answer = torch.empty_like(asks)
+            into_rows(towards, block.answers, None, of_answer)
             of_answer = of_answer.flatten(0, 1)
             of_score = torch.bmm(of_answer, v.transpose(1, 2))
             kernels.causal_slopes(share.numpy(), of_score.numpy(), scale)
             of_k, of_v = torch.bmm(of_score.transpose(1, 2), q), torch.bmm(share.transpose(1, 2), of_answer)
-            first = 0
-            for slope, way in ((torch.bmm(of_score, k), turn), (of_k, turn), (of_v, None)):
-                of_heads = slope.view(heads, *into.shape[1:])
-                if first and keys < heads:  # several heads of the query share one
+            from_rows(torch.bmm(of_score, k).view(asks.shape), block.asks, turn, of_asks)
+            for slope, way, into in ((of_k, turn, of_keys), (of_v, None, of_values)):
+                of_heads = slope.view(heads, *seen.shape[1:])
+                if keys < heads:  # several heads of the query share one
                     of_heads = of_heads.view(keys, heads // keys, *of_heads.shape[1:]).sum(1)
-                from_rows(of_heads, starts, lengths, way, slopes[:, first : first + len(of_heads)])
-                first += len(of_heads)
-        return slopes.flatten(1), None, None, None, None, None
+                from_rows(of_heads, block.rows, way, into)
+        return slopes.flatten(1), None, None, None, None, None, None
 
 
-def blocks(rows: Packed) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """Starts and lengths of the rows of each block, the longest rows first; within a block the last is the longest."""
+class Stretch(NamedTuple):
+    """Of each row of a block some tokens that follow each other: where they begin, how many, the first's position."""
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    firsts: np.ndarray
+
+
+class Block(NamedTuple):
+    """Rows that attend together: all their tokens, those that ask, and the places of the answers."""
+
+    rows: Stretch
+    asks: Stretch
+    answers: Stretch
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Rows, and tokens of the longest."""
+        return len(self.rows.starts), int(self.rows.lengths.max())
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """Rows, and the most tokens of one that ask."""
+        return len(self.asks.starts), int(self.asks.lengths.max())
+
+
+def whole_rows(rows: Packed) -> Stretch:
+    """All tokens of every row."""
+    return Stretch(rows.starts, rows.lengths, np.zeros_like(rows.lengths))
+
+
+def blocks(rows: Packed, asked: Asked) -> Sequence[Block]:
+    """The longest rows first, each block beside rows of like length: within it the last is the longest."""
     order = np.argsort(rows.lengths, kind="stable")
-    starts, lengths = rows.starts[order], rows.lengths[order]
-    found, end = [], len(order)
+    of_all = (
+        whole_rows(rows),
+        Stretch(rows.starts + asked.firsts, asked.counts, asked.firsts),
+        Stretch(asked.into, asked.counts, asked.firsts),
+    )
+    in_order = [Stretch(*(part[order] for part in stretch)) for stretch in of_all]
+    lengths, found, end = in_order[0].lengths, [], len(order)
     while end:
         first = max(0, end - max(1, BLOCK // int(lengths[end - 1])))
-        found.append((starts[first:end], lengths[first:end]))
+        found.append(Block(*(Stretch(*(part[first:end] for part in stretch)) for stretch in in_order)))
         end = first
     return found
 
 
-def _of_all_heads(into: Tensor, heads: int, keys: int) -> list[Tensor]:
-    """Query, key and value, each [heads · rows, width, size]."""
-    q, *others = torch.split(into, [heads, keys, keys])
+def _of_all_heads(asks: Tensor, seen: Tensor) -> list[Tensor]:
+    """Query, key and value, each [heads · rows, ·, size]."""
+    heads, keys = len(asks), len(seen) // 2
+    others = torch.split(seen, keys)
     if keys < heads:
-        others = [part.repeat_interleave(heads // keys, dim=0) for part in others]
-    return [part.flatten(0, 1) for part in (q, *others)]
+        others = tuple(part.repeat_interleave(heads // keys, dim=0) for part in others)
+    return [part.flatten(0, 1) for part in (asks, *others)]
 
 
-def _blank(tokens: Tensor, rows: Packed) -> Tensor:
-    """With zeros at tokens of no row; the others are written over."""
-    return tokens.index_fill_(0, rows.gathers()[1].blank, 0)
-
-
-def into_rows(tokens: Tensor, starts: np.ndarray, lengths: np.ndarray, turn: Turn | None, into: Tensor) -> None:
+def into_rows(tokens: Tensor, stretch: Stretch, turn: Turn | None, into: Tensor) -> None:
     """`kernels.to_rows` on tensors; without `turn` nothing is turned."""
     from imprint.base import kernels
 
-    kernels.to_rows(kernels.array_of(tokens), starts, lengths, *_arrays(turn), kernels.array_of(into))
+    kernels.to_rows(kernels.array_of(tokens), *stretch, *_arrays(turn), kernels.array_of(into))
 
 
-def from_rows(rows_of: Tensor, starts: np.ndarray, lengths: np.ndarray, turn: Turn | None, tokens: Tensor) -> None:
+def from_rows(rows_of: Tensor, stretch: Stretch, turn: Turn | None, tokens: Tensor) -> None:
     """`kernels.from_rows` on tensors."""
     from imprint.base import kernels
 
-    kernels.from_rows(kernels.array_of(rows_of), starts, lengths, *_arrays(turn), kernels.array_of(tokens))
+    kernels.from_rows(kernels.array_of(rows_of), *stretch, *_arrays(turn), kernels.array_of(tokens))
 
 
 def _arrays(turn: Turn | None) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@
     half 2n + 1  h + mlp(norm(h))                           its feed-forward
 
 Hugging Face runs a layer whole, for every token. In halves, what lies below the lowest memory is kept up to the
-feed-forward that carries it, and the last feed-forward sees only the tokens that a response is read from. Query, key
+feed-forward that carries it, and in the last layer only the tokens that a response is read from ask. Query, key
 and value are one product, and rotary embeddings are applied where the rows are gathered. On a CPU short rows attend in
 blocks (`attention`). Token by token (`token_by_token`) the halves are the same, and attend to what was kept.
 """
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows
+from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows, whole_rows
 from imprint.base.fused import kernels_hold, linear
-from imprint.base.packing import SHORT, Packed, attention_in_rows
+from imprint.base.packing import SHORT, Asked, Packed, attention_in_rows
 
 Attend = Callable[[int, Any, Tensor], Tensor]
 """Of the number of a layer, its attention, and query, key and value of tokens [tokens, (heads + 2 · key heads) · size]:
@@ -58,6 +58,22 @@ def run_half(half: int, layers: Any, x: Tensor, attend: Attend) -> Tensor:
     return attended
 
 
+def last_attention(layers: Any, x: Tensor, attend: InRows) -> Tensor:
+    """The last layer's attention half where a response is read from, [slots, answers, hidden]: nobody reads the rest.
+
+    All tokens are looked at, but only these look.
+    """
+    attention, rows = layers[-1].self_attn, attend.rows
+    found = attend.at_answers(attention, _qkv(attention, layers[-1].input_layernorm(x)).flatten(0, 1))
+    attended: Tensor = at_answers(x, rows) + linear(attention.o_proj, found.view(*rows.answers.shape, -1))
+    return attended
+
+
+def at_answers(x: Tensor, rows: Packed) -> Tensor:
+    """Of `x` [slots, tokens, hidden] what stands where a response is read from, [slots, answers, hidden]."""
+    return x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class InRows:
     """Tokens of packed rows attend within their row; `turn` is cosine and sine, [width, head size]."""
@@ -67,10 +83,24 @@ class InRows:
 
     def __call__(self, layer: int, attention: Any, qkv: Tensor) -> Tensor:
         """What each token finds in its row."""
+        return self._in_blocks(attention, qkv, self.rows.all_asked) if self._short(qkv) else self._whole(attention, qkv)
+
+    def at_answers(self, attention: Any, qkv: Tensor) -> Tensor:
+        """What those tokens find that a response is read from, [slots · answers, heads · size]."""
+        if self._short(qkv):
+            return self._in_blocks(attention, qkv, self.rows.asked)
+        return self._whole(attention, qkv).index_select(0, self.rows.answers.flatten())
+
+    def _short(self, qkv: Tensor) -> bool:
+        return kernels_hold(qkv) and self.rows.width <= SHORT
+
+    def _in_blocks(self, attention: Any, qkv: Tensor, asked: Asked) -> Tensor:
         heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
-        if kernels_hold(qkv) and self.rows.width <= SHORT:
-            found: Tensor = BlockedAttention.apply(qkv, self.rows, self.turn, heads, keys, attention.scaling)  # type: ignore[no-untyped-call]
-            return found
+        given = qkv, self.rows, asked, self.turn, heads, keys, attention.scaling
+        return BlockedAttention.apply(*given)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _whole(self, attention: Any, qkv: Tensor) -> Tensor:
+        heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
         q, k, v = _ToRows.apply(qkv, self.rows, self.turn, heads, keys)  # type: ignore[no-untyped-call]
         together = attention_in_rows(q, k, v, self.rows, attention.scaling)
         return _FromRows.apply(together, self.rows)  # type: ignore[no-any-return, no-untyped-call]
@@ -137,7 +167,7 @@ class _FromRows(Function):
 def _gather(tokens: Tensor, into: Tensor, rows: Packed, turn: Turn | None) -> None:
     """Write `tokens` [tokens, heads, size] to `into` [heads, rows, width, size], zeros after a row's end."""
     if kernels_hold(tokens):
-        into_rows(tokens, rows.starts, rows.lengths, turn, into)
+        into_rows(tokens, whole_rows(rows), turn, into)
         return
     there, _ = rows.gathers()
     wide = tokens.index_select(0, there.to).index_fill_(0, there.blank, 0)
@@ -149,7 +179,7 @@ def _scatter(rows_of: Tensor, tokens: Tensor, rows: Packed, turn: Turn | None) -
     """The way back of `_gather`, turned back; zeros at tokens of no row."""
     _, back = rows.gathers()
     if kernels_hold(rows_of):
-        from_rows(rows_of, rows.starts, rows.lengths, turn, tokens)
+        from_rows(rows_of, whole_rows(rows), turn, tokens)
     else:
         if turn is not None:
             cos, sin = turn

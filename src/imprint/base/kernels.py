@@ -180,36 +180,40 @@ def _sum(a: Any) -> Any:
 
 
 @_kernel
-def causal_shares(scores: Any, scale: float) -> None:
-    """In place: `scores` [rows, width, width] become softmax(scale * scores) over a place and those before it."""
-    count, width, _ = scores.shape
-    factor, powers = f4(scale), np.empty((width, width), np.float32)
+def causal_shares(scores: Any, firsts: Any, scale: float) -> None:
+    """In place: `scores` [heads · rows, asked, width] become softmax(scale * scores) over a place and those before it.
+
+    The places asked for in row r are `firsts[r]` and those after it.
+    """
+    count, asked, width = scores.shape
+    factor, powers = f4(scale), np.empty((asked, width), np.float32)
     for one in range(count):
-        for t in range(width):
-            row, into = scores[one, t], powers[t]
+        first = firsts[one % len(firsts)]
+        for t in range(asked):
+            row, into, seen = scores[one, t], powers[t], min(first + t + 1, width)
             largest = row[0]
-            for i in range(t + 1):
+            for i in range(seen):
                 largest = max(largest, row[i])
             for i in range(width):
                 into[i] = (row[i] - largest) * factor
-        together = powers.reshape(width * width)
-        for i in range(width * width):  # of places to come too: half of one long loop is cheaper than many short ones
+        together = powers.reshape(asked * width)
+        for i in range(asked * width):  # of places to come too: part of one long loop is cheaper than many short ones
             together[i] = _exp(together[i])
-        for t in range(width):
-            row, power = scores[one, t], powers[t]
-            share = f4(1) / _sum(power[: t + 1])
-            for i in range(t + 1):
+        for t in range(asked):
+            row, power, seen = scores[one, t], powers[t], min(first + t + 1, width)
+            share = f4(1) / _sum(power[:seen])
+            for i in range(seen):
                 row[i] = power[i] * share
-            row[t + 1 :] = 0
+            row[seen:] = 0
 
 
 @_kernel
 def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
-    """In place: `grads` [rows, width, width], of what `causal_shares` answered, become those of its scores."""
-    count, width, _ = grads.shape
+    """In place: `grads` [heads · rows, asked, width], of what `causal_shares` answered, become those of its scores."""
+    count, asked, width = grads.shape
     factor = f4(scale)
     for one in range(count):
-        for t in range(width):
+        for t in range(asked):
             share, row = shares[one, t], grads[one, t]
             along = _dot(share, row)
             for i in range(width):  # a place to come has no share, and so no slope
@@ -217,11 +221,11 @@ def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
 
 
 @_kernel
-def to_rows(tokens: Any, starts: Any, lengths: Any, cos: Any, sin: Any, rows: Any) -> None:
+def to_rows(tokens: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, rows: Any) -> None:
     """`tokens` [tokens, heads, size] into `rows` [heads, rows, width, size], turned.
 
-    Row r is `lengths[r]` tokens from `starts[r]` on, then zeros. `cos` and `sin` [width, size] turn by position; empty
-    ones leave the heads as they are.
+    Row r is `lengths[r]` tokens from `starts[r]` on, then zeros. `cos` and `sin` [positions, size] turn by position,
+    which is `firsts[r]` for a row's first token; empty ones leave the heads as they are.
     """
     heads, count, _, size = rows.shape
     half = size // 2
@@ -231,7 +235,7 @@ def to_rows(tokens: Any, starts: Any, lengths: Any, cos: Any, sin: Any, rows: An
             for head in range(heads):
                 x, into = tokens[starts[row] + t, head], rows[head, row, t]
                 if turned:
-                    c, s = cos[t], sin[t]
+                    c, s = cos[firsts[row] + t], sin[firsts[row] + t]
                     for i in range(half):
                         left, right = _wide(x[i]), _wide(x[half + i])
                         into[i] = _like(into[i], left * _wide(c[i]) - right * _wide(s[i]))
@@ -244,7 +248,7 @@ def to_rows(tokens: Any, starts: Any, lengths: Any, cos: Any, sin: Any, rows: An
 
 
 @_kernel
-def from_rows(rows: Any, starts: Any, lengths: Any, cos: Any, sin: Any, tokens: Any) -> None:
+def from_rows(rows: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, tokens: Any) -> None:
     """The way back of `to_rows`, turned by the transposed rotation; places of no row are left as they are."""
     heads, count, _, size = rows.shape
     half = size // 2
@@ -254,7 +258,7 @@ def from_rows(rows: Any, starts: Any, lengths: Any, cos: Any, sin: Any, tokens: 
             for head in range(heads):
                 x, into = rows[head, row, t], tokens[starts[row] + t, head]
                 if turned:
-                    c, s = cos[t], sin[t]
+                    c, s = cos[firsts[row] + t], sin[firsts[row] + t]
                     for i in range(half):
                         left, right = _wide(x[i]), _wide(x[half + i])
                         into[i] = _like(into[i], left * _wide(c[i]) + right * _wide(s[half + i]))

@@ -32,6 +32,18 @@ class _Gather(NamedTuple):
     blank: Tensor
 
 
+class Asked(NamedTuple):
+    """Of each row the tokens whose answers are wanted, one after the other: the first, how many, and where they go.
+
+    `into` are the places of the first answers, of `size` places.
+    """
+
+    firsts: np.ndarray
+    counts: np.ndarray
+    into: np.ndarray
+    size: int
+
+
 @dataclass(frozen=True)
 class Packed:
     """Rows packed by slot.
@@ -40,7 +52,8 @@ class Packed:
     `owner`, `place` and `label`, each [response tokens], say: at flat place `place`, of slot `owner`, the next token is
     `label`; `row` is the row it belongs to, counted over all slots. `answers`, [slots, most response tokens of a slot],
     are those places slot by slot, filled up with the slot's first, and `answer` is where each of `place` stands there.
-    `sizes` and `answer_sizes` are how many of each slot's tokens and answers are no filling.
+    `sizes` and `answer_sizes` are how many of each slot's tokens and answers are no filling. Rows begin at the flat
+    places `starts` and have `lengths` tokens, of which `asked` go to `answers`.
     """
 
     ids: Tensor
@@ -53,6 +66,7 @@ class Packed:
     answer: Tensor
     starts: np.ndarray
     lengths: np.ndarray
+    asked: Asked
     sizes: tuple[int, ...]
     answer_sizes: tuple[int, ...]
     _gathers: list[_Gather] = field(default_factory=list)
@@ -61,6 +75,11 @@ class Packed:
     def width(self) -> int:
         """Tokens of the longest row."""
         return int(self.lengths.max())
+
+    @property
+    def all_asked(self) -> Asked:
+        """Every token, answered where it stands."""
+        return Asked(np.zeros_like(self.lengths), self.lengths, self.starts, self.ids.numel())
 
     def gathers(self) -> tuple[_Gather, _Gather]:
         """From tokens, flat, into rows of `width`, flat, and back."""
@@ -97,7 +116,8 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     places = np.repeat(starts, lengths) + offsets
     ids, positions = np.zeros(len(slots) * tokens, dtype=np.int64), np.zeros(len(slots) * tokens, dtype=np.int64)
     ids[places], positions[places] = flat, offsets
-    answers = offsets >= np.repeat([row.response_start for row in rows], lengths)
+    responses = np.array([row.response_start for row in rows])
+    answers = offsets >= np.repeat(responses, lengths)
     of_row = np.repeat(np.arange(len(rows)), lengths)[answers]
     shape = len(slots), tokens
     places_of_answers = places[answers] - 1
@@ -109,6 +129,8 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
     within = np.arange(len(whose)) - np.repeat(first, counts)
     by_slot[whose, within] = places_of_answers
     standing = whose * by_slot.shape[1] + within
+    first_of_row = np.cumsum(lengths - responses) - (lengths - responses)
+    asked = Asked(responses - 1, lengths - responses, standing[first_of_row], by_slot.size)
     numbers = (ids.reshape(shape), positions.reshape(shape), whose, places_of_answers, flat[answers], of_row)
     there = (torch.from_numpy(one).to(device, non_blocking=True) for one in (*numbers, by_slot, standing))
     ids_, positions_, owner, place, label, row, in_slots, answer = there
@@ -123,6 +145,7 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
         answer,
         starts,
         lengths,
+        asked,
         tuple(sizes),
         tuple(counts.tolist()),
     )

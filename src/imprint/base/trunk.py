@@ -22,7 +22,7 @@ from imprint.base.encoder_decoder import EncoderDecoder
 from imprint.base.examples import Example
 from imprint.base.families import first_position, is_encoder_decoder
 from imprint.base.fused import TWICE, replaced
-from imprint.base.halves import InRows, in_halves, run_half
+from imprint.base.halves import InRows, at_answers, in_halves, last_attention, run_half
 from imprint.base.packing import Packed, of_real_tokens, pack, packed_attention
 from imprint.base.sites import family_of
 
@@ -104,13 +104,17 @@ class Trunk:
     def at_labels(self, rows: Packed, start: int = 0, inputs: Tensor | None = None, recompute: bool = False) -> Tensor:
         """Hidden states that the labels are read from, [response tokens, hidden]; the other arguments as in `hidden`.
 
-        Where the model comes apart, its last feed-forward runs on no other token.
+        Where the model comes apart, no other token of its last layer does more than be looked at.
         """
         if not self._in_halves:
             return self.hidden(rows, start, inputs, recompute)[rows.place]
         last = 2 * len(self._layers) - 1
-        x = self._halves(rows, start, last, inputs, recompute)
-        x = x.flatten(0, 1).index_select(0, rows.answers.flatten()).view(*rows.answers.shape, -1)
+        if inputs is not None and start == last:
+            x = at_answers(inputs, rows)
+        else:
+            x = self._halves(rows, start, last - 1, inputs, recompute)
+            given = self._layers, x, self._in_rows(x, rows)
+            x = TWICE(last_attention, *given) if recompute else last_attention(*given)
         with of_real_tokens(rows.answer_sizes):
             x = run_half(last, self._layers, x, self._in_rows(x, rows))
         normed: Tensor = self._backbone.norm(x)

@@ -13,8 +13,9 @@ SIZE = 6
 UNEVEN = [[7, 3, 19], [12], [4, 4, 4, 9, 2]]  # 29, 12 and 23 tokens: two slots end in places of no row
 
 
-def packed(lengths):
-    return pack([[Example("u", "r", (3,) * length, 1, False) for length in slot] for slot in lengths])
+def packed(lengths, start_of=lambda length: 1):
+    """Rows of these lengths by slot, whose responses begin at token `start_of(length)`."""
+    return pack([[Example("u", "r", (3,) * length, start_of(length), False) for length in slot] for slot in lengths])
 
 
 def turned(x, turn):
@@ -51,7 +52,7 @@ def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
     towards = torch.randn(len(qkv), heads * SIZE)
 
     ours = qkv.clone().requires_grad_()
-    answer = BlockedAttention.apply(ours, rows, turn, heads, keys, scale)
+    answer = BlockedAttention.apply(ours, rows, rows.all_asked, turn, heads, keys, scale)
     (slope,) = torch.autograd.grad(answer, ours, towards)
 
     theirs = qkv.double().requires_grad_()
@@ -59,6 +60,31 @@ def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
     (wanted_slope,) = torch.autograd.grad(wanted, theirs, towards.double())
     torch.testing.assert_close(answer.double(), wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(slope.double(), wanted_slope, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("start_of", [lambda length: 1, lambda length: length // 2, lambda length: length - 1])
+@pytest.mark.parametrize("keys", [4, 2])
+@pytest.mark.parametrize("block", [1, 30])
+def test_who_asks_for_the_response_alone_finds_what_all_tokens_find(start_of, keys, block, monkeypatch):
+    """And the gradient is that of all tokens' answers, of which only these were looked at."""
+    monkeypatch.setattr(attention, "BLOCK", block)
+    rows, heads = packed(UNEVEN, start_of), 4
+    torch.manual_seed(0)
+    angle = torch.rand(rows.width, SIZE)
+    turn = angle.cos(), angle.sin()
+    qkv = torch.randn(rows.ids.numel(), (heads + 2 * keys) * SIZE)
+    towards = torch.randn(len(rows.place), heads * SIZE)
+
+    ours = qkv.clone().requires_grad_()
+    some = BlockedAttention.apply(ours, rows, rows.asked, turn, heads, keys, 0.7)
+    (slope,) = torch.autograd.grad(some.index_select(0, rows.answer), ours, towards)
+    theirs = qkv.clone().requires_grad_()
+    every = BlockedAttention.apply(theirs, rows, rows.all_asked, turn, heads, keys, 0.7)
+    (wanted,) = torch.autograd.grad(every.index_select(0, rows.place), theirs, towards)
+
+    assert len(some) == rows.answers.numel()
+    torch.testing.assert_close(some[rows.answer], every[rows.place], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(slope, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_large_scores_neither_overflow_nor_lose_the_token_looked_at():
@@ -69,7 +95,7 @@ def test_large_scores_neither_overflow_nor_lose_the_token_looked_at():
     qkv = torch.zeros(tokens, 3, SIZE)
     qkv[:, 0], qkv[2, 1], qkv[:, 2] = 300.0, 300.0, torch.arange(float(tokens))[:, None]
 
-    answer = BlockedAttention.apply(qkv.view(tokens, -1), rows, still, 1, 1, 1.0)
+    answer = BlockedAttention.apply(qkv.view(tokens, -1), rows, rows.all_asked, still, 1, 1, 1.0)
 
     assert answer[:5, 0].tolist() == [0.0, 0.5, 2.0, 2.0, 2.0]
 
@@ -78,10 +104,10 @@ def test_every_row_is_in_one_block_beside_rows_of_its_length(monkeypatch):
     """A block's padding is counted; a row longer than a block has one of its own."""
     monkeypatch.setattr(attention, "BLOCK", 12)
     rows = packed([*UNEVEN, [40]])
-    cut = blocks(rows)
+    cut = [block.rows for block in blocks(rows, rows.asked)]
 
-    assert sorted(int(start) for starts, _ in cut for start in starts) == sorted(rows.starts.tolist())
-    assert [lengths.tolist() for _, lengths in cut] == [[40], [19], [12], [9], [7], [4, 4, 4], [2, 3]]
+    assert sorted(int(start) for some in cut for start in some.starts) == sorted(rows.starts.tolist())
+    assert [some.lengths.tolist() for some in cut] == [[40], [19], [12], [9], [7], [4, 4, 4], [2, 3]]
     lengths_at = dict(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True))
-    for starts, lengths in cut:
-        np.testing.assert_array_equal(lengths, [lengths_at[start] for start in starts.tolist()])
+    for some in cut:
+        np.testing.assert_array_equal(some.lengths, [lengths_at[start] for start in some.starts.tolist()])
