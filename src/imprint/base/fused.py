@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,40 +22,87 @@ TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 class _RMSNorm(Function):
-    """x / rms(x) * weight over the last dimension, in `dtype`."""
+    """x + more, and of that sum, s / rms(s) * weight over the last dimension, in `dtype`; `more` may be None."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, more: Tensor | None, weight: Tensor, epsilon: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)  # the sum may be wanted for nothing else
+        ctx.more = None if more is None else more.dtype
         if kernels_hold(x):
             from imprint.base import kernels
 
             flat = x.flatten(0, -2)
+            total = flat if more is None else torch.empty_like(flat)
             y, scale = torch.empty_like(flat, dtype=dtype), flat.new_empty(len(flat), dtype=torch.float32)
-            kernels.rms_norm(
-                *map(kernels.array_of, (flat, weight.detach())), epsilon, *map(kernels.array_of, (y, scale))
-            )
-            ctx.save_for_backward(flat, scale, weight)
-            return y.view(x.shape)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            added = flat.new_empty(0, 0, dtype=dtype) if more is None else more.flatten(0, -2)
+            given = map(kernels.array_of, (flat, added, weight.detach()))
+            kernels.rms_norm(*given, epsilon, *map(kernels.array_of, (total, y, scale)))
+            ctx.save_for_backward(total, scale, weight)
+            return x if more is None else total.view(x.shape), y.view(x.shape)
+        total = x if more is None else x + more
+        wide = total.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(wide, scale, weight)
         ctx.dtype = x.dtype
-        return ((wide * scale).to(x.dtype) * weight).to(dtype)
+        return total, ((wide * scale).to(x.dtype) * weight).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, scale, weight = ctx.saved_tensors
-        (grad,) = grads
-        if kernels_hold(grad):
+        past, grad = grads
+        if grad is None:
+            slope = past
+        elif kernels_hold(grad):
             from imprint.base import kernels
 
             slope = torch.empty_like(x)
-            flat = grad.reshape(x.shape)
-            kernels.rms_norm_slope(*map(kernels.array_of, (flat, x, weight.detach(), scale, slope)))
-            return slope.view(grad.shape), None, None, None
-        inner, unit = grad.to(x.dtype) * weight, x * scale
-        along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])
-        return inner.addcmul_(unit, along, value=-1).mul_(scale).to(ctx.dtype), None, None, None
+            beside = x.new_empty(0, 0) if past is None else past.reshape(x.shape)
+            apart = ctx.more is not None and ctx.more != x.dtype
+            again = torch.empty_like(x, dtype=ctx.more) if apart else x.new_empty(0, 0, dtype=grad.dtype)
+            given = grad.reshape(x.shape), beside, x, weight.detach(), scale, slope, again
+            kernels.rms_norm_slope(*map(kernels.array_of, given))
+            slope = slope.view(grad.shape)
+            if apart:
+                return slope, again.view(grad.shape), None, None, None
+        else:
+            inner, unit = grad.to(x.dtype) * weight, x * scale
+            along = torch.einsum("...i,...i->...", inner, unit).unsqueeze(-1).div_(unit.shape[-1])
+            slope = inner.addcmul_(unit, along, value=-1).mul_(scale).to(ctx.dtype)
+            slope = slope if past is None else slope + past
+        return slope, None if slope is None or ctx.more is None else slope.to(ctx.more), None, None, None
+
+
+def normed_sum(norm: nn.Module, x: Tensor, more: Tensor | None) -> tuple[Tensor, Tensor]:
+    """X + more, or `x` where there is no more, and what `norm` makes of it: within `fused` in one pass."""
+    forward = vars(norm).get("forward")
+    if isinstance(forward, _Norm):
+        return forward.of_sum(x, more)
+    total = summed(x, more)
+    return total, norm(total)
+
+
+def summed(x: Tensor, more: Tensor | None) -> Tensor:
+    """X + more, or `x` where there is no more."""
+    return x if more is None else x + more
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    """What a norm computes within `fused`; it answers in `products`, or in the format of what it is given."""
+
+    module: Any
+    products: torch.dtype | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.of_sum(x, None)[1]
+
+    def of_sum(self, x: Tensor, more: Tensor | None) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = _RMSNorm.apply(
+            x, more, self.module.weight, self.module.variance_epsilon, self.products or x.dtype
+        )
+        return found
 
 
 def kernels_hold(x: Tensor) -> bool:
@@ -156,7 +204,7 @@ def replaced(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
 
 def _forward_of(module: Any, products: torch.dtype | None) -> Callable[[Tensor], Tensor] | None:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return lambda x: _RMSNorm.apply(x, module.weight, module.variance_epsilon, products or x.dtype)
+        return _Norm(module, products)
     if is_gated(module):
         return lambda x: linear(module.down_proj, _SwiGLU.apply(linear(module.gate_proj, x), linear(module.up_proj, x)))
     return None

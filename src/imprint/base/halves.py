@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows, whole_rows
-from imprint.base.fused import kernels_hold, linear
+from imprint.base.fused import kernels_hold, linear, normed_sum
 from imprint.base.packing import SHORT, Asked, Packed, attention_in_rows
 
+Stream = tuple[Tensor, Tensor | None]
+"""The residual stream as two summands: the second is added where it is read next, with the norm there in one pass."""
 Attend = Callable[[int, Any, Tensor], Tensor]
 """Of the number of a layer, its attention, and query, key and value of tokens [tokens, (heads + 2 · key heads) · size]:
 what each token finds, [tokens, heads · size]."""
@@ -46,27 +48,27 @@ def in_halves(model: nn.Module) -> bool:
     return all(layer.self_attn.head_dim == whole for layer in backbone.layers)
 
 
-def run_half(half: int, layers: Any, x: Tensor, attend: Attend) -> Tensor:
-    """That half of the model on `x`, [slots, tokens, hidden]."""
+def run_half(half: int, layers: Any, stream: Stream, attend: Attend) -> Stream:
+    """That half of the model: the residual stream, [slots, tokens, hidden], and what the half adds to it."""
     layer = layers[half // 2]
     if half % 2:
-        fed: Tensor = x + layer.mlp(layer.post_attention_layernorm(x))
-        return fed
+        x, normed = normed_sum(layer.post_attention_layernorm, *stream)
+        return x, layer.mlp(normed)
     attention = layer.self_attn
-    answer = attend(half // 2, attention, _qkv(attention, layer.input_layernorm(x)).flatten(0, 1))
-    attended: Tensor = x + linear(attention.o_proj, answer.view(*x.shape[:-1], -1))
-    return attended
+    x, normed = normed_sum(layer.input_layernorm, *stream)
+    found = attend(half // 2, attention, _qkv(attention, normed).flatten(0, 1))
+    return x, linear(attention.o_proj, found.view(*x.shape[:-1], -1))
 
 
-def last_attention(layers: Any, x: Tensor, attend: InRows) -> Tensor:
+def last_attention(layers: Any, stream: Stream, attend: InRows) -> Stream:
     """The last layer's attention half where a response is read from, [slots, answers, hidden]: nobody reads the rest.
 
     All tokens are looked at, but only these look.
     """
     attention, rows = layers[-1].self_attn, attend.rows
-    found = attend.at_answers(attention, _qkv(attention, layers[-1].input_layernorm(x)).flatten(0, 1))
-    attended: Tensor = at_answers(x, rows) + linear(attention.o_proj, found.view(*rows.answers.shape, -1))
-    return attended
+    x, normed = normed_sum(layers[-1].input_layernorm, *stream)
+    found = attend.at_answers(attention, _qkv(attention, normed).flatten(0, 1))
+    return at_answers(x, rows), linear(attention.o_proj, found.view(*rows.answers.shape, -1))
 
 
 def at_answers(x: Tensor, rows: Packed) -> Tensor:

@@ -113,14 +113,23 @@ def gate_slopes(h: Any, grad: Any, active: Any, slopes: Any) -> None:
 
 
 @_kernel
-def rms_norm(x: Any, weight: Any, epsilon: float, y: Any, scales: Any) -> None:
-    """`y` = x * scale * weight, [tokens, width], with scale = 1 / rms(x), kept in fp32 `scales` [tokens]."""
+def rms_norm(x: Any, more: Any, weight: Any, epsilon: float, total: Any, y: Any, scales: Any) -> None:
+    """`y` = total * scale * weight, [tokens, width], of `total` = x + more, with scale = 1 / rms(total).
+
+    Scales are kept, fp32 [tokens]. Where `more` is empty `total` is not written, and is `x`.
+    """
     tokens, width = x.shape
     row = np.empty(width, np.float32)
     for t in range(tokens):
         into = y[t]
-        for i in range(width):
-            row[i] = _wide(x[t, i])
+        if len(more):
+            left, right, both = x[t], more[t], total[t]
+            for i in range(width):
+                both[i] = _like(both[i], _wide(left[i]) + _wide(right[i]))
+                row[i] = _wide(both[i])
+        else:
+            for i in range(width):
+                row[i] = _wide(x[t, i])
         scale = f4(1) / np.sqrt(_dot(row, row) / f4(width) + f4(epsilon))
         scales[t] = scale
         for i in range(width):
@@ -128,8 +137,11 @@ def rms_norm(x: Any, weight: Any, epsilon: float, y: Any, scales: Any) -> None:
 
 
 @_kernel
-def rms_norm_slope(grad: Any, x: Any, weight: Any, scales: Any, slope: Any) -> None:
-    """The gradient of `x`: scale * (g - x̂ · mean(g x̂)), with g = grad * weight and x̂ = x * scale."""
+def rms_norm_slope(grad: Any, beside: Any, x: Any, weight: Any, scales: Any, slope: Any, again: Any) -> None:
+    """The gradient of `x`: beside + scale * (g - x̂ · mean(g x̂)), with g = grad * weight and x̂ = x * scale.
+
+    `beside` is what reaches `x` past the norm, or empty; `again` is the slope in another format, or empty.
+    """
     tokens, width = x.shape
     inner, row = np.empty(width, np.float32), np.empty(width, np.float32)
     for t in range(tokens):
@@ -138,8 +150,19 @@ def rms_norm_slope(grad: Any, x: Any, weight: Any, scales: Any, slope: Any) -> N
             inner[i] = _wide(grad[t, i]) * _wide(weight[i])
             row[i] = _wide(x[t, i])
         along = _dot(inner, row) * scale * scale / f4(width)
+        if len(beside):
+            past = beside[t]
+            for i in range(width):
+                row[i] = scale * (inner[i] - row[i] * along) + _wide(past[i])
+        else:
+            for i in range(width):
+                row[i] = scale * (inner[i] - row[i] * along)
         for i in range(width):
-            into[i] = _like(into[i], scale * (inner[i] - row[i] * along))
+            into[i] = _like(into[i], row[i])
+        if len(again):
+            other = again[t]
+            for i in range(width):
+                other[i] = _like(other[i], row[i])
 
 
 @_kernel

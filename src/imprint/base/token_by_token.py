@@ -14,7 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from imprint.base.halves import run_half, turned
+from imprint.base.fused import normed_sum, summed
+from imprint.base.halves import Stream, run_half, turned
 
 
 class TokenByToken:
@@ -43,11 +44,12 @@ class TokenByToken:
         dark = _dark(seen, ids.shape[1], x.dtype)
         attend = partial(self._attend, turn=(cos[:, None], sin[:, None]), dark=dark)
         last = 2 * len(layers) - 1
+        stream: Stream = x, None
         for half in range(last):
-            x = run_half(half, layers, x, attend)
+            stream = run_half(half, layers, stream, attend)
         self._read += ids.shape[1]
-        hidden: Tensor = self._backbone.norm(run_half(last, layers, x[:, -1:], attend))
-        return hidden[:, 0]
+        of_last = summed(*stream)[:, -1:], None
+        return normed_sum(self._backbone.norm, *run_half(last, layers, of_last, attend))[1][:, 0]
 
     def _attend(self, layer: int, attention: Any, qkv: Tensor, turn: tuple[Tensor, Tensor], dark: Tensor) -> Tensor:
         """Keep the keys and values of new tokens, and let each look at all that it may."""

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from imprint.base.encoder_decoder import EncoderDecoder
 from imprint.base.examples import Example
 from imprint.base.families import first_position, is_encoder_decoder
-from imprint.base.fused import TWICE, replaced
-from imprint.base.halves import InRows, at_answers, in_halves, last_attention, run_half
+from imprint.base.fused import TWICE, normed_sum, replaced, summed
+from imprint.base.halves import InRows, Stream, at_answers, in_halves, last_attention, run_half
 from imprint.base.packing import Packed, of_real_tokens, pack, packed_attention
 from imprint.base.sites import family_of
 
@@ -93,8 +93,7 @@ class Trunk:
         """
         if self._in_halves:
             whole = self._halves(rows, start, 2 * len(self._layers), inputs, recompute)
-            normed: Tensor = self._backbone.norm(whole)
-            return normed.flatten(0, 1)
+            return normed_sum(self._backbone.norm, *whole)[1].flatten(0, 1)
         with self._twice(rows, start // 2) if recompute else nullcontext():
             if not start or inputs is None:
                 return self._run(rows).flatten(0, 1)
@@ -109,22 +108,23 @@ class Trunk:
         if not self._in_halves:
             return self.hidden(rows, start, inputs, recompute)[rows.place]
         last = 2 * len(self._layers) - 1
+        stream: Stream
         if inputs is not None and start == last:
-            x = at_answers(inputs, rows)
+            stream, attend = (at_answers(inputs, rows), None), self._in_rows(inputs, rows)
         else:
-            x = self._halves(rows, start, last - 1, inputs, recompute)
-            given = self._layers, x, self._in_rows(x, rows)
-            x = TWICE(last_attention, *given) if recompute else last_attention(*given)
+            stream = self._halves(rows, start, last - 1, inputs, recompute)
+            attend = self._in_rows(stream[0], rows)
+            given = self._layers, stream, attend
+            stream = TWICE(last_attention, *given) if recompute else last_attention(*given)
         with of_real_tokens(rows.answer_sizes):
-            x = run_half(last, self._layers, x, self._in_rows(x, rows))
-        normed: Tensor = self._backbone.norm(x)
-        return normed.flatten(0, 1).index_select(0, rows.answer)
+            stream = run_half(last, self._layers, stream, attend)
+        return normed_sum(self._backbone.norm, *stream)[1].flatten(0, 1).index_select(0, rows.answer)
 
     def inputs_of(self, rows: Packed, start: int) -> Tensor:
         """What half `start`, an entrance, is given for these rows, [slots, tokens, hidden]; nothing above it runs."""
         if self._in_halves:
             with torch.no_grad():
-                return self._halves(rows, 0, start)
+                return summed(*self._halves(rows, 0, start))
         found = []
 
         def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -143,23 +143,23 @@ class Trunk:
 
     def _halves(
         self, rows: Packed, start: int, stop: int, inputs: Tensor | None = None, recompute: bool = False
-    ) -> Tensor:
+    ) -> Stream:
         if inputs is None:
             start = 0
-        x: Tensor = self._backbone.embed_tokens(rows.ids) if inputs is None else inputs
-        attend = self._in_rows(x, rows)
+        stream: Stream = self._backbone.embed_tokens(rows.ids) if inputs is None else inputs, None
+        attend = self._in_rows(stream[0], rows)
 
-        def run(x: Tensor, first: int, end: int) -> Tensor:
+        def run(stream: Stream, first: int, end: int) -> Stream:
             with of_real_tokens(rows.sizes):
                 for half in range(first, end):
-                    x = run_half(half, self._layers, x, attend)
-            return x
+                    stream = run_half(half, self._layers, stream, attend)
+            return stream
 
         while start < stop:  # a layer at a time, which is what is computed twice
             end = min(start // 2 * 2 + 2, stop)
-            x = TWICE(run, x, start, end) if recompute else run(x, start, end)
+            stream = TWICE(run, stream, start, end) if recompute else run(stream, start, end)
             start = end
-        return x
+        return stream
 
     def _in_rows(self, like: Tensor, rows: Packed) -> InRows:
         cos, sin = self._backbone.rotary_emb(like, torch.arange(rows.width, device=like.device)[None])

@@ -45,25 +45,33 @@ def test_what_is_no_number_stays_none(bad):
 
     x, y, scales = torch.randn(2, 20), torch.empty(2, 20), torch.empty(2)
     x[1, 2] = bad
-    kernels.rms_norm(x.numpy(), torch.ones(20).numpy(), 1e-6, y.numpy(), scales.numpy())
+    kernels.rms_norm(x.numpy(), NOTHING, torch.ones(20).numpy(), 1e-6, NOTHING, y.numpy(), scales.numpy())
     assert not y[1, 2].isfinite()
     assert y[0].isfinite().all()
 
 
+@pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize("width", [3, 16, 50])
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
-def test_the_norm_and_its_slope(width, size):
-    x, grad, weight = torch.randn(7, width) * size, torch.randn(7, width), torch.rand(width) + 0.5
-    leaf = x.double().requires_grad_()
+def test_the_norm_of_a_sum_and_its_slope(width, size, summed):
+    """The sum is wanted past the norm too, and its gradient there joins the norm's."""
+    x, more, weight = torch.randn(7, width) * size, torch.randn(7, width) * size, torch.rand(width) + 0.5
+    grad, past = torch.randn(7, width), torch.randn(7, width)
+    leaf = (x + more if summed else x).double().requires_grad_()
     expected = leaf * (leaf.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * weight.double()
-    (wanted,) = torch.autograd.grad(expected, leaf, grad.double())
-    y, slope, scales = torch.empty_like(x), torch.empty_like(x), torch.empty(7)
+    wanted = torch.autograd.grad((expected * grad).sum() + (leaf * past).sum() * summed, leaf)[0]
+    y, slope, scales, again = torch.empty_like(x), torch.empty_like(x), torch.empty(7), torch.empty(7, width)
+    total = torch.empty_like(x) if summed else x
 
-    kernels.rms_norm(x.numpy(), weight.numpy(), 1e-6, y.numpy(), scales.numpy())
-    kernels.rms_norm_slope(grad.numpy(), x.numpy(), weight.numpy(), scales.numpy(), slope.numpy())
+    added, beside = (more.numpy(), past.numpy()) if summed else (NOTHING, NOTHING)
+    kernels.rms_norm(x.numpy(), added, weight.numpy(), 1e-6, total.numpy(), y.numpy(), scales.numpy())
+    given = (grad.numpy(), beside, total.numpy(), weight.numpy(), scales.numpy())
+    kernels.rms_norm_slope(*given, slope.numpy(), again.numpy() if summed else NOTHING)
 
+    assert torch.equal(total, leaf.detach().float())
     torch.testing.assert_close(y.double(), expected.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(slope.double(), wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    assert not summed or torch.equal(slope, again)
 
 
 def test_rows_are_the_tokens_and_the_way_back_is_the_transpose():
@@ -84,6 +92,9 @@ def test_rows_are_the_tokens_and_the_way_back_is_the_transpose():
     plain = np.empty_like(rows)
     kernels.to_rows(x, starts, lengths, firsts, cos[:0], sin[:0], plain)
     np.testing.assert_array_equal(plain[1, 0, :3], x[4:7, 1])
+
+
+NOTHING = np.empty((0, 0), np.float32)
 
 
 def in_bf16(*shape, seed=0):
@@ -123,10 +134,15 @@ def test_numbers_in_bf16_are_computed_in_fp32_and_rounded_once():
     assert_rounded_once(both(kernels.gate, h, blank))
     assert_rounded_once(both(kernels.gate_slopes, h, grad, blank, slopes))
     x, weight, scales = torch.randn(5, 33), torch.rand(33), torch.zeros(5)
-    assert_rounded_once(both(kernels.rms_norm, x, weight, 1e-6, blank, scales))
-    kernels.rms_norm(x.numpy(), weight.numpy(), 1e-6, blank[1].numpy(), scales.numpy())
-    towards = grad[0][:, :33].contiguous(), grad[1][:, :33].contiguous()
-    assert_rounded_once([*both(kernels.rms_norm_slope, towards, x, weight, scales, blank)][-1:])
+    more, total = in_bf16(5, 33, seed=2), torch.zeros(5, 33)
+    assert_rounded_once([*both(kernels.rms_norm, x, more, weight, 1e-6, total, blank, scales)][2:])
+    kernels.rms_norm(
+        *(one.numpy() for one in (x, more[1], weight)), 1e-6, total.numpy(), blank[1].numpy(), scales.numpy()
+    )
+    assert torch.equal(total, x + more[1])
+    towards, beside = (grad[0][:, :33].contiguous(), grad[1][:, :33].contiguous()), torch.randn(5, 33)
+    slope = torch.zeros(5, 33)
+    assert_rounded_once([*both(kernels.rms_norm_slope, towards, beside, total, weight, scales, slope, blank)][-2:])
 
 
 def test_rows_of_tokens_in_bf16_are_widened_and_rounded():
