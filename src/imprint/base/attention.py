@@ -23,6 +23,8 @@ BLOCK = 768
 """Tokens of a block, padding included."""
 
 Turn = tuple[Tensor, Tensor]
+STILL = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
+"""Cosine and sine of a kernel that turns nothing."""
 
 
 class BlockedAttention(Function):
@@ -39,20 +41,20 @@ class BlockedAttention(Function):
         """Keeps each block's query, key, value and shares where a gradient is wanted."""
         from imprint.base import kernels
 
-        size = turn[0].shape[-1]
+        turned, size = _turns(turn), turn[0].shape[-1]
         tokens = qkv.view(len(qkv), -1, size)
+        of_asks, of_keys, of_values = map(kernels.array_of, torch.split(tokens, [heads, keys, keys], dim=1))
         answer = qkv.new_zeros(asked.size, heads, size)
-        kept: list[Tensor] = []
+        answers, kept = kernels.array_of(answer), list[Tensor]()
         for block in blocks(rows, asked):
-            asks = _fp32(qkv, heads, *block.asked, size)
-            into_rows(tokens[:, :heads], block.asks, turn, asks)
-            seen = _fp32(qkv, 2 * keys, *block.seen, size)
-            into_rows(tokens[:, heads : heads + keys], block.rows, turn, seen[:keys])
-            into_rows(tokens[:, heads + keys :], block.rows, None, seen[keys:])
+            asks, seen = _fp32(qkv, heads, *block.asked, size), _fp32(qkv, 2 * keys, *block.seen, size)
+            kernels.to_rows(of_asks, *block.asks, *turned, asks.numpy())
+            kernels.to_rows(of_keys, *block.rows, *turned, seen[:keys].numpy())
+            kernels.to_rows(of_values, *block.rows, *STILL, seen[keys:].numpy())
             q, k, v = _of_all_heads(asks, seen)
             share = torch.bmm(q, k.transpose(1, 2))
             kernels.causal_shares(share.numpy(), block.asks.firsts, scale)
-            from_rows(torch.bmm(share, v).view(asks.shape), block.answers, None, answer)
+            kernels.from_rows(torch.bmm(share, v).view(asks.shape).numpy(), *block.answers, *STILL, answers)
             if ctx.needs_input_grad[0]:
                 kept += [asks, seen, share]
         ctx.about = rows, asked, turn, scale
@@ -65,26 +67,26 @@ class BlockedAttention(Function):
         from imprint.base import kernels
 
         rows, asked, turn, scale = ctx.about
-        kept = ctx.saved_tensors
+        kept, turned = ctx.saved_tensors, _turns(turn)
         (heads, *_, size), keys = kept[0].shape, len(kept[1]) // 2
-        towards = grads[0].view(asked.size, heads, size)
-        slopes = towards.new_zeros(rows.ids.numel(), heads + 2 * keys, size)
-        of_asks, of_keys, of_values = torch.split(slopes, [heads, keys, keys], dim=1)
+        towards = kernels.array_of(grads[0].view(asked.size, heads, size))
+        slopes = grads[0].new_zeros(rows.ids.numel(), heads + 2 * keys, size)
+        of_asks, of_keys, of_values = map(kernels.array_of, torch.split(slopes, [heads, keys, keys], dim=1))
         for number, block in enumerate(blocks(rows, asked)):
             asks, seen, share = kept[3 * number : 3 * number + 3]
             q, k, v = _of_all_heads(asks, seen)
             of_answer = torch.empty_like(asks)
-            into_rows(towards, block.answers, None, of_answer)
+            kernels.to_rows(towards, *block.answers, *STILL, of_answer.numpy())
             of_answer = of_answer.flatten(0, 1)
             of_score = torch.bmm(of_answer, v.transpose(1, 2))
             kernels.causal_slopes(share.numpy(), of_score.numpy(), scale)
             of_k, of_v = torch.bmm(of_score.transpose(1, 2), q), torch.bmm(share.transpose(1, 2), of_answer)
-            from_rows(torch.bmm(of_score, k).view(asks.shape), block.asks, turn, of_asks)
-            for slope, way, into in ((of_k, turn, of_keys), (of_v, None, of_values)):
+            kernels.from_rows(torch.bmm(of_score, k).view(asks.shape).numpy(), *block.asks, *turned, of_asks)
+            for slope, way, into in ((of_k, turned, of_keys), (of_v, STILL, of_values)):
                 of_heads = slope.view(heads, *seen.shape[1:])
                 if keys < heads:  # several heads of the query share one
                     of_heads = of_heads.view(keys, heads // keys, *of_heads.shape[1:]).sum(1)
-                from_rows(of_heads, block.rows, way, into)
+                kernels.from_rows(of_heads.numpy(), *block.rows, *way, into)
         return slopes.flatten(1), None, None, None, None, None, None
 
 
@@ -149,21 +151,20 @@ def into_rows(tokens: Tensor, stretch: Stretch, turn: Turn | None, into: Tensor)
     """`kernels.to_rows` on tensors; without `turn` nothing is turned."""
     from imprint.base import kernels
 
-    kernels.to_rows(kernels.array_of(tokens), *stretch, *_arrays(turn), kernels.array_of(into))
+    kernels.to_rows(kernels.array_of(tokens), *stretch, *_turns(turn), kernels.array_of(into))
 
 
 def from_rows(rows_of: Tensor, stretch: Stretch, turn: Turn | None, tokens: Tensor) -> None:
     """`kernels.from_rows` on tensors."""
     from imprint.base import kernels
 
-    kernels.from_rows(kernels.array_of(rows_of), *stretch, *_arrays(turn), kernels.array_of(tokens))
+    kernels.from_rows(kernels.array_of(rows_of), *stretch, *_turns(turn), kernels.array_of(tokens))
 
 
-def _arrays(turn: Turn | None) -> tuple[Any, Any]:
+def _turns(turn: Turn | None) -> tuple[Any, Any]:
     from imprint.base import kernels
 
-    cos, sin = turn if turn is not None else (torch.empty(0, 0), torch.empty(0, 0))
-    return kernels.array_of(cos), kernels.array_of(sin)
+    return STILL if turn is None else (kernels.array_of(turn[0]), kernels.array_of(turn[1]))
 
 
 def _fp32(like: Tensor, *shape: int) -> Tensor:
