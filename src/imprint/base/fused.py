@@ -137,9 +137,10 @@ class _Nats(Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, label: Tensor, block: int) -> Tensor:
         weight, slope = weight.to(hidden.dtype), torch.empty_like(hidden)
         nats = hidden.new_empty(len(hidden), dtype=torch.float32)
-        for rows, wanted, into, losses in zip(
-            *(part.split(block) for part in (hidden, label, slope, nats)), strict=True
-        ):
+        for start in range(0, len(hidden), block):
+            # the last block is as large as the others and repeats some rows: products are of one size (`rounded`)
+            first = max(0, min(start, len(hidden) - block))
+            rows, wanted, into, losses = (part[first : first + block] for part in (hidden, label, slope, nats))
             share = _nats_and_slope(rows @ weight.T, wanted, losses)
             if ctx.needs_input_grad[0]:
                 torch.mm(share, weight, out=into)
