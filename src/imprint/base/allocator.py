@@ -19,7 +19,7 @@ def settle_allocator() -> None:
     an idle machine, and 1.5 instead of 3.0 on a busy one.
 
     By default, too, new threads get heaps of their own, and what is freed in one heap is of no use to a thread of
-    another. Lanes are threads that come and go, so a long run on two cores filled sixteen heaps in turn: 4.3 GB, of
+    another. Lanes that are threads come and go, so a long run on two cores filled sixteen heaps in turn: 4.3 GB, of
     which 0.6 were in use. As many heaps as cores are enough; a single one makes threads wait (docs/log.md).
 
     It holds for the process, and for threads that start later: call it early.

@@ -3,7 +3,7 @@
 PyTorch makes a pass for each small operation, and on a small base these passes cost more than the products. Every
 function here has a twin in plain torch beside its caller, which holds for other devices and types; the tests hold one
 against the other. Arrays are fp32, or bf16 (`array_of`), the last dimension contiguous; all is computed in fp32. The
-interpreter's lock is released meanwhile, so that lanes (`memory.fleet`) do not wait for each other.
+interpreter's lock is released meanwhile, so that lanes (`memory.lanes`) do not wait for each other.
 
 Importing this module loads numba: import it where a kernel is called. Compiled code is kept on disk beside this file,
 or where NUMBA_CACHE_DIR says.
