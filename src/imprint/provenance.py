@@ -14,8 +14,8 @@ import resource
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
-from multiprocessing import active_children
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 PACKAGES = ("imprint", "torch", "transformers", "peft", "hyperopt", "pyarrow", "numpy", "great-expectations", "kedro")
@@ -24,7 +24,6 @@ PACKAGES = ("imprint", "torch", "transformers", "peft", "hyperopt", "pyarrow", "
 PROCESSORS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 """Where Linux and NVIDIA's driver say what the hardware is called; asked here, below everything that knows torch."""
 PROCESS = Path("/proc/self/status")
-_SEEN = {"forks": 0.0}
 
 
 def fingerprint(*parts: Any) -> str:
@@ -97,27 +96,51 @@ def device() -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float:
-    """MiB of memory in use at most so far, by this process and what forks of it have for themselves.
+    """MiB of memory in use at most so far, by this process and what forks of it said they have for themselves.
 
-    What was there before this process is not counted: on Linux getrusage includes its parent's.
+    What was there before this process is not counted: on Linux getrusage includes its parent's. Nor are pages that two
+    forks share with each other and no longer with this process.
     """
     if PROCESS.is_file():
-        return _mib(PROCESS, "VmHWM") + keep_peak_memory()
+        return _mib(PROCESS, "VmHWM") + _FORKS.peak
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in bytes on macOS
 
 
-def keep_peak_memory() -> float:
-    """The most that forks of this process had for themselves, MiB; to be called before one of them is ended."""
-    now = sum(_private_mib(fork.pid) for fork in active_children() if fork.pid)
-    _SEEN["forks"] = max(now, _SEEN["forks"])
-    return _SEEN["forks"]
+def own_memory_mib() -> float:
+    """MiB that this process shares with no other; 0 where the system does not say."""
+    rollup = PROCESS.with_name("smaps_rollup")
+    return _mib(rollup, "Private_Dirty") if rollup.is_file() else 0.0
 
 
-def _private_mib(pid: int) -> float:
-    try:
-        return _mib(PROCESS.parents[1] / str(pid) / "smaps_rollup", "Private_Dirty")
-    except OSError:  # it is just gone, or the system keeps no such file
-        return 0.0
+class _Forks:
+    """What forks of this process have for themselves, MiB, and the most they had together."""
+
+    def __init__(self) -> None:
+        self._now: dict[int, float] = {}
+        self._lock = Lock()
+        self.peak = 0.0
+
+    def has(self, pid: int, mib: float) -> None:
+        with self._lock:
+            self._now[pid] = mib
+            self.peak = max(self.peak, sum(self._now.values()))
+
+    def is_gone(self, pid: int) -> None:
+        with self._lock:
+            self._now.pop(pid, None)
+
+
+_FORKS = _Forks()
+
+
+def fork_has(pid: int, mib: float) -> None:
+    """A fork of this process says how much memory it has for itself (`own_memory_mib`)."""
+    _FORKS.has(pid, mib)
+
+
+def fork_is_gone(pid: int) -> None:
+    """The fork's memory is free; what it had stays in the peak."""
+    _FORKS.is_gone(pid)
 
 
 def _mib(file: Path, key: str) -> float:

@@ -198,7 +198,7 @@ def replaced(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
         yield
     finally:
         for (module, _), own in zip(forwards, before, strict=True):
-            module.__dict__.pop("forward")
+            module.__dict__.pop("forward", None)  # an interrupt may have come before it was there
             if own is not None:
                 module.__dict__["forward"] = own
 

@@ -5,8 +5,8 @@
 
 What a user gets does not depend on the others: their rows come in the order drawn from (seed, user_id), the loss of a
 slot is the mean over its own response tokens, clipping, schedule and moments are its own. The one-user trainer
-(`trainer.train_memory`) is the oracle: same plan, same steps, same result. With products in bf16 company decides where a
-sum is rounded, and so the last digits (decision 0025).
+(`trainer.train_memory`) is the oracle: same plan, same steps, same result. With products in bf16 company decides where
+a sum is rounded, and so the last digits (decision 0025).
 """
 
 from __future__ import annotations

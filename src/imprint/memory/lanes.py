@@ -15,9 +15,9 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from multiprocessing import current_process, get_context
@@ -29,10 +29,14 @@ import torch
 
 from imprint.base.allocator import settle_allocator
 from imprint.base.load import BaseModelInUse
-from imprint.provenance import keep_peak_memory
+from imprint.provenance import fork_has, fork_is_gone, own_memory_mib
 
 LOOK_EVERY = 0.2
 """Seconds until who waits for a message looks whether it should still wait."""
+GONE = (
+    "a process that trains memories was ended from outside, by the system if memory ran out. Next: run again, what is "
+    "finished is kept; if memory ran out, with fewer memory.fleet.slots, or OMP_NUM_THREADS=1, which is one process."
+)
 
 
 class Stop(Protocol):
@@ -67,8 +71,6 @@ def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
     Where one fails, or the run is interrupted, `stop` tells the others to leave; the error is raised when they have.
     """
     stop = threading.Event()
-    if len(work) == 1:
-        return [run(work[0], stop)]
 
     def or_stop(piece: Any) -> Any:
         try:
@@ -77,17 +79,40 @@ def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
             stop.set()
             raise
 
+    if len(work) == 1:
+        with _at_work():
+            return [run(work[0], stop)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(len(work) - 1) as pool:
-            others = [pool.submit(or_stop, piece) for piece in work[1:]]
+        with _at_work(), ThreadPoolExecutor(len(work) - 1) as pool:
             try:
+                others = [pool.submit(or_stop, piece) for piece in work[1:]]
                 return [or_stop(work[0]), *(one.result() for one in others)]
             finally:
                 stop.set()  # an interrupt may come while the others are waited for
     finally:
         torch.set_num_threads(threads)
+
+
+class _AtWork:
+    """How many calls of `in_lanes` there are at this moment, on any thread."""
+
+    def __init__(self) -> None:
+        self.calls, self.lock = 0, threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            self.calls += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls -= 1
+
+
+_at_work = _AtWork()
 
 
 class ForkedLane:
@@ -101,79 +126,110 @@ class ForkedLane:
     def __init__(self, lane: Lane) -> None:
         """`lane`, not yet at work."""
         self._lane = lane
-        self._end: Callable[[], None] = lambda: None
-        self._connection: Connection | None = None
+        self._fork: tuple[Connection, int, Callable[[], None]] | None = None
 
     def start(self) -> None:
         """Fork, unless that is done; to be called before any lane works."""
-        if self._connection is not None or not may_fork():
+        if self._fork is not None or not may_fork():
             return
         context = get_context("fork")
-        self._connection, theirs = context.Pipe()
-        process = context.Process(
-            target=_work_in, args=(self._lane, theirs, self._connection, os.getpid()), daemon=True
-        )
-        # an interrupt is this process's to answer, even one that comes before the fork can say so
+        # an interrupt is this process's to answer: before the fork can say so, and once all that ends it is in place
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work_in, args=(self._lane, theirs, ours, os.getpid()), daemon=True)
+            try:
+                process.start()
+            except OSError:  # no room for another process
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+            self._fork = ours, process.pid or 0, weakref.finalize(self, _end, process, ours, os.getpid())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        self._end = weakref.finalize(self, _end, process, self._connection, os.getpid())
 
     def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
         """What the lane makes of these jobs, None once `stop` is set; its errors are raised here.
 
         `ChildProcessError` where the process was ended from outside: a search takes that for no trial's failure.
         """
-        if self._connection is None:
+        if self._fork is None:
             return self._lane.train(jobs, on_done, stop)
+        connection, pid, _ = self._fork
         ended = False
         try:
-            self._connection.send_bytes(pickle.dumps(jobs, pickle.HIGHEST_PROTOCOL))
+            _tell(connection, jobs)
             while not stop.is_set():
-                if not self._connection.poll(LOOK_EVERY):
+                message = _heard(connection)
+                if message is None:
                     continue
-                kind, answer = pickle.loads(self._connection.recv_bytes())
+                kind, answer, mib = message
                 if kind == "done":
                     on_done()
                     continue
                 ended = True
-                if kind == "error":
+                fork_has(pid, mib)
+                if kind == "made":
+                    return answer
+                try:
                     raise answer
-                return answer
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise ChildProcessError(
-                "a process that trains memories was ended from outside, by the system if memory ran out. Next: run "
-                "again, what is finished is kept; if memory ran out, with fewer memory.fleet.slots, or with "
-                "OMP_NUM_THREADS=1, which trains in one process."
-            ) from error
+                finally:
+                    del answer, message  # an error's frames would keep the error
         finally:
             if not ended:
-                self._connection = None
-                self._end()
+                self._give_up()
         return None
 
     def forget_rows(self) -> None:
         """Have the lane drop what it keeps of rows."""
-        if self._connection is None:
+        if self._fork is None:
             self._lane.forget_rows()
-        else:
-            self._connection.send_bytes(pickle.dumps(None))
+            return
+        try:
+            _tell(self._fork[0], None)
+        except ChildProcessError:  # who is gone keeps nothing
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._fork is not None:
+            _, _, end = self._fork
+            self._fork = None
+            end()
 
 
 def may_fork() -> bool:
     """Whether a process forked here can compute.
 
-    On other systems than Linux it cannot safely, nor beside a thread that may be inside PyTorch, where the fork would
-    find locks that nobody opens: so only the main thread forks. A daemon of `multiprocessing` may not have children.
+    On other systems than Linux it cannot safely. Beside a thread that is inside PyTorch a fork would find locks that
+    nobody opens: so only the main thread forks, and not while lanes work for another; who calls PyTorch on threads of
+    their own should not train beside them. Where there is a card, PyTorch refuses backward passes in a fork. And a
+    daemon of `multiprocessing` may not have children.
     """
     return (
         sys.platform == "linux"
         and threading.current_thread() is threading.main_thread()
+        and not _at_work.calls
+        and not torch.accelerator.is_available()
         and not current_process().daemon
     )
+
+
+def _tell(connection: Connection, what: Any) -> None:
+    message = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    try:
+        connection.send_bytes(message)
+    except OSError as error:
+        raise ChildProcessError(GONE) from error
+
+
+def _heard(connection: Connection) -> Any:
+    """The next message; None where there was none for a while."""
+    try:
+        message = connection.recv_bytes() if connection.poll(LOOK_EVERY) else None
+    except (EOFError, OSError) as error:
+        raise ChildProcessError(GONE) from error
+    return None if message is None else pickle.loads(message)
 
 
 class _Orphaned:
@@ -193,24 +249,28 @@ def _work_in(lane: Lane, connection: Connection, parents: Connection, parent: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     orphaned = _Orphaned(parent)
-
-    def tell(kind: str, answer: Any = None) -> None:
-        connection.send_bytes(pickle.dumps((kind, answer), pickle.HIGHEST_PROTOCOL))
-
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there any more
         while not orphaned.is_set():
-            if not connection.poll(LOOK_EVERY):
-                continue
-            jobs = pickle.loads(connection.recv_bytes())
-            if jobs is None:
-                lane.forget_rows()
-                continue
-            try:
-                made = lane.train(jobs, lambda: tell("done"), orphaned)
-            except Exception as error:
-                tell("error", _that_travels(error))
-            else:
-                tell("made", made)
+            if connection.poll(LOOK_EVERY):
+                _one_work(lane, connection, orphaned)
+
+
+def _one_work(lane: Lane, connection: Connection, orphaned: _Orphaned) -> None:
+    """One message and its answer, of which nothing stays here."""
+    message = connection.recv_bytes()
+
+    def tell(kind: str, answer: Any = None, mib: float = 0.0) -> None:
+        connection.send_bytes(pickle.dumps((kind, answer, mib), pickle.HIGHEST_PROTOCOL))
+
+    try:
+        jobs = pickle.loads(message)
+        if jobs is None:
+            lane.forget_rows()
+        else:
+            made = lane.train(jobs, lambda: tell("done"), orphaned)
+            tell("made", made, own_memory_mib())
+    except Exception as error:
+        tell("error", _that_travels(error), own_memory_mib())
 
 
 def _that_travels(error: Exception) -> Exception:
@@ -226,7 +286,7 @@ def _that_travels(error: Exception) -> Exception:
 
 def _end(process: BaseProcess, connection: Connection, owner: int) -> None:
     if os.getpid() == owner:  # a fork has copies of these, and no say
-        keep_peak_memory()
         connection.close()
         process.kill()
         process.join()
+        fork_is_gone(process.pid or 0)

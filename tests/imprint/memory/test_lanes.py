@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from imprint.errors import IncompatibleBaseError, SettingsError
-from imprint.memory.lanes import ForkedLane
-from imprint.provenance import keep_peak_memory
+from imprint.memory.lanes import ForkedLane, in_lanes
+from imprint.provenance import peak_memory_mib
 
 NOBODY_STOPS = threading.Event()
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
@@ -65,6 +65,7 @@ def work(lane, jobs, on_done=lambda: None, stop=NOBODY_STOPS):
 def gone(pid):
     """Whether no process has this number within three seconds."""
     for _ in range(300):
+        active_children()  # whoever has ended is no zombie any more
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -118,10 +119,11 @@ def test_it_computes_after_its_parent_has_with_several_threads():
     ("error", "arrives_as", "message"),
     [
         (SettingsError("ranks: 3"), SettingsError, "ranks: 3"),
-        (IncompatibleBaseError("one", "other"), (IncompatibleBaseError, RuntimeError), "other"),
+        (IncompatibleBaseError("one", "other"), RuntimeError, "other"),
+        (BrokenPipeError("its own"), BrokenPipeError, "its own"),
         (type("OfNoModuleError", (Exception,), {})("lost"), RuntimeError, "OfNoModuleError: lost"),
     ],
-    ids=["as it was", "made of two values", "one that cannot be pickled"],
+    ids=["as it was", "made of two values", "like a lost connection", "one that cannot be pickled"],
 )
 def test_an_error_arrives_with_where_it_happened_and_the_lane_goes_on(error, arrives_as, message):
     class Failing(Adding):
@@ -145,7 +147,13 @@ def test_a_process_that_was_ended_from_outside_is_no_trials_failure():
         work(lane, [1])
 
     lane.start()
-    assert work(lane, [2]).where not in (first, os.getpid())
+    second = work(lane, [2]).where
+    assert second not in (first, os.getpid())
+    os.kill(second, signal.SIGKILL)
+    assert gone(second)
+    lane.forget_rows()  # which it has
+    lane.start()
+    assert work(lane, [2]).where not in (second, os.getpid())
 
 
 def test_work_that_is_not_wanted_any_more_ends():
@@ -237,6 +245,45 @@ def test_in_a_thread_it_works_where_it_is():
     assert (found[0].sum, found[0].where) == (3, os.getpid())
 
 
+def test_so_it_does_while_lanes_work_for_another_thread():
+    """Who scores on a thread of their own is inside PyTorch."""
+    begun, over = threading.Event(), threading.Event()
+
+    def scoring(*_):
+        begun.set()
+        over.wait(20)
+
+    thread = threading.Thread(target=in_lanes, args=(scoring, [1]))
+    thread.start()
+    begun.wait(20)
+    here = work(started(Adding()), [1]).where
+    over.set()
+    thread.join()
+    assert here == os.getpid()
+    assert work(started(Adding()), [1]).where != os.getpid()
+
+
+def test_so_it_does_where_there_is_a_card(monkeypatch):
+    """PyTorch refuses a fork's backward passes there, once the parent has made one."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
+    assert work(started(Adding()), [1]).where == os.getpid()
+
+
+def test_without_room_for_a_process_nothing_is_left_half_started(monkeypatch):
+    lane = ForkedLane(Adding())
+
+    def refuse():
+        raise BlockingIOError("no more processes")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fork", refuse)
+        with pytest.raises(BlockingIOError):
+            lane.start()
+    assert work(lane, [1]).where == os.getpid()
+    lane.start()
+    assert work(lane, [1]).where != os.getpid()
+
+
 def test_so_it_does_in_a_daemon_which_may_not_have_children():
     context = get_context("fork")
     ours, theirs = context.Pipe()
@@ -257,8 +304,11 @@ def test_what_a_lane_takes_for_itself_counts_as_memory_of_the_run():
         def train(self, jobs, on_done, stop):
             self.kept = b"x" * (jobs[0] * 2**20)
 
-    before = keep_peak_memory()
-    lane = started(Taking())
-    work(lane, [int(before) + 200])
-    del lane
-    assert before + 150 < keep_peak_memory() < before + 500
+    before, lanes = peak_memory_mib(), [started(Taking()), started(Taking())]
+    for lane in lanes:
+        work(lane, [int(before) + 100])
+    assert 2 * before < peak_memory_mib() - before < 2 * before + 600
+    lanes.clear()
+    after = peak_memory_mib()
+    work(started(Taking()), [1])
+    assert peak_memory_mib() == pytest.approx(after, abs=20)
