@@ -6,8 +6,9 @@ from families import CAUSAL, config_of, model_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from imprint.base.fused import fused, nats_per_label
+from imprint.base.fused import fused, nats_per_label, normed_sum
 
+EXACT, ROUNDED = {"rtol": 1e-4, "atol": 1e-5}, {"rtol": 2**-7, "atol": 1e-5}
 WITH_LAYER_NORM = ("gpt2", "gpt_neox", "opt", "roberta")
 
 
@@ -70,6 +71,50 @@ def test_a_fused_norm_equals_the_models_own(model, size):
                 (got,) = torch.autograd.grad((ours * weights).sum(), x)
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain torch"])
+@pytest.mark.parametrize("format_of_more", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted_past_it", [True, False])
+def test_a_sum_and_its_norm_in_one_pass(compiled, format_of_more, wanted_past_it, monkeypatch):
+    """Both values, and the gradients of both summands, each in its own format; the sum may be wanted besides."""
+    monkeypatch.setattr("imprint.base.fused.kernels_hold", lambda _: compiled)
+    norm = nn.RMSNorm(16)
+    norm.variance_epsilon = 1e-5  # what Hugging Face's have
+    norm.weight.data, norm.weight.requires_grad = 0.5 + torch.rand(16), False
+    draw = torch.Generator().manual_seed(3)
+    x, more = torch.randn(2, 5, 16, generator=draw), torch.randn(2, 5, 16, generator=draw).to(format_of_more)
+    past, towards = torch.randn(2, 5, 16, generator=draw), torch.randn(2, 5, 16, generator=draw)
+
+    def answers(x, more, how):
+        leaves = x.clone().requires_grad_(), more.clone().requires_grad_()
+        total, normed = how(*leaves)
+        value = (normed * towards.to(x.dtype)).sum() + wanted_past_it * (total * past.to(x.dtype)).sum()
+        return total.detach(), normed.detach(), *torch.autograd.grad(value, leaves)
+
+    def plainly(x, more):
+        total = x + more
+        return total, total * (total.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * norm.weight.double()
+
+    with fused(norm):
+        ours = answers(x, more, lambda *leaves: normed_sum(norm, *leaves))
+    theirs = answers(x.double(), more.double(), plainly)
+
+    assert [one.dtype for one in ours] == [torch.float32, torch.float32, torch.float32, format_of_more]
+    for got, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got.double(), wanted, **(ROUNDED if got.dtype == torch.bfloat16 else EXACT))
+
+
+def test_a_norm_that_somebody_listens_to_is_called(model):
+    """A hook on it is somebody who waits to be called."""
+    heard = []
+    for norm in norms_of(model):
+        handle = norm.register_forward_hook(lambda *_: heard.append(1))
+        with fused(model):
+            total, _ = normed_sum(norm, torch.ones(3, len(norm.weight)), torch.ones(3, len(norm.weight)))
+        handle.remove()
+        assert total.eq(2).all()
+    assert len(heard) == len(norms_of(model))
 
 
 def test_the_block_is_no_empty_promise(model):
