@@ -198,7 +198,8 @@ def test_of_two_lanes_each_ends_alone():
 
 
 PARENT = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not so where tests run in a shell's background
 sys.path.insert(0, sys.argv[1])
 from test_lanes import Adding, Endless, NOBODY_STOPS, active_children, started
 kind, lanes = sys.argv[2], []
@@ -225,7 +226,10 @@ def test_no_lane_outlives_who_started_it(how, by):
             os.killpg(parent.pid, by)  # as a terminal does it: every process of the group is interrupted
         else:
             parent.send_signal(by)
-        parent.wait(10)
+        try:
+            parent.wait(10)
+        finally:
+            parent.kill()
         assert len(pids) == 3
         assert all(gone(pid) for pid in pids)
         said = parent.stderr.read()
