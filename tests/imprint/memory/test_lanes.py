@@ -6,72 +6,18 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from pathlib import Path
-from types import SimpleNamespace
 
+import lanes
 import pytest
 import torch
+from lanes import Adding, Endless, gone, started, work
 
 from imprint.errors import IncompatibleBaseError, SettingsError
-from imprint.memory.lanes import ForkedLane, in_lanes
 from imprint.provenance import peak_memory_mib
 
-NOBODY_STOPS = threading.Event()
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
-
-
-class Adding:
-    """Adds up what it is given, over all its work, and says where it did."""
-
-    def __init__(self):
-        self.sum = 0
-
-    def train(self, jobs, on_done, stop):
-        for job in jobs:
-            if isinstance(job, Exception):
-                raise job
-            self.sum += job
-            on_done()
-        return SimpleNamespace(sum=self.sum, where=os.getpid(), threads=torch.get_num_threads())
-
-    def forget_rows(self):
-        self.sum = 0
-
-
-class Endless:
-    """Works until nobody wants it any more."""
-
-    def train(self, jobs, on_done, stop):
-        on_done()
-        while not stop.is_set():
-            time.sleep(0.01)
-
-    def forget_rows(self):
-        """Nothing is kept."""
-
-
-def started(lane):
-    forked = ForkedLane(lane)
-    forked.start()
-    return forked
-
-
-def work(lane, jobs, on_done=lambda: None, stop=NOBODY_STOPS):
-    return lane.train(jobs, on_done, stop)
-
-
-def gone(pid):
-    """Whether no process has this number within three seconds."""
-    for _ in range(300):
-        active_children()  # whoever has ended is no zombie any more
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +147,8 @@ PARENT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not so where tests run in a shell's background
 sys.path.insert(0, sys.argv[1])
-from test_lanes import Adding, Endless, NOBODY_STOPS, active_children, started
+from multiprocessing import active_children
+from lanes import Adding, Endless, NOBODY_STOPS, started
 kind, lanes = sys.argv[2], []
 for lane in (Adding(), Adding(), Endless()):
     lanes.append(started(lane))
@@ -217,7 +164,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_lane_outlives_who_started_it(how, by):
     """Killed, terminated or interrupted, with lanes at work or waiting; and they have nothing to say to it."""
-    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), how]
+    command = [sys.executable, "-c", PARENT, str(Path(lanes.__file__).parent), how]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -236,83 +183,17 @@ def test_no_lane_outlives_who_started_it(how, by):
     assert said.count("Traceback") == (by == signal.SIGINT), said
 
 
-def test_in_a_thread_it_works_where_it_is():
-    """Another thread may be inside PyTorch, and a fork would find its locks closed for good."""
-    found = []
-
-    def run():
-        found.append(work(started(Adding()), [1, 2]))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert (found[0].sum, found[0].where) == (3, os.getpid())
-
-
-def test_so_it_does_while_lanes_work_for_another_thread():
-    """Who scores on a thread of their own is inside PyTorch."""
-    begun, over = threading.Event(), threading.Event()
-
-    def scoring(*_):
-        begun.set()
-        over.wait(20)
-
-    thread = threading.Thread(target=in_lanes, args=(scoring, [1]))
-    thread.start()
-    begun.wait(20)
-    here = work(started(Adding()), [1]).where
-    over.set()
-    thread.join()
-    assert here == os.getpid()
-    assert work(started(Adding()), [1]).where != os.getpid()
-
-
-def test_so_it_does_where_there_is_a_card(monkeypatch):
-    """PyTorch refuses a fork's backward passes there, once the parent has made one."""
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
-    assert work(started(Adding()), [1]).where == os.getpid()
-
-
-def test_without_room_for_a_process_nothing_is_left_half_started(monkeypatch):
-    lane = ForkedLane(Adding())
-
-    def refuse():
-        raise BlockingIOError("no more processes")
-
-    with monkeypatch.context() as full:
-        full.setattr(os, "fork", refuse)
-        with pytest.raises(BlockingIOError):
-            lane.start()
-    assert work(lane, [1]).where == os.getpid()
-    lane.start()
-    assert work(lane, [1]).where != os.getpid()
-
-
-def test_so_it_does_in_a_daemon_which_may_not_have_children():
-    context = get_context("fork")
-    ours, theirs = context.Pipe()
-
-    def run():
-        found = work(started(Adding()), [1, 2])
-        theirs.send((found.sum, found.where == os.getpid()))
-
-    process = context.Process(target=run, daemon=True)
-    process.start()
-    assert ours.poll(30)
-    assert ours.recv() == (3, True)
-    process.join()
-
-
 def test_what_a_lane_takes_for_itself_counts_as_memory_of_the_run():
     class Taking(Adding):
         def train(self, jobs, on_done, stop):
             self.kept = b"x" * (jobs[0] * 2**20)
 
-    before, lanes = peak_memory_mib(), [started(Taking()), started(Taking())]
-    for lane in lanes:
+    before, both = peak_memory_mib(), [started(Taking()), started(Taking())]
+    for lane in both:
         work(lane, [int(before) + 100])
     assert 2 * before < peak_memory_mib() - before < 2 * before + 600
-    lanes.clear()
+    both.clear()
+    del lane
     after = peak_memory_mib()
     work(started(Taking()), [1])
     assert peak_memory_mib() == pytest.approx(after, abs=20)
