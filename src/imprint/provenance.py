@@ -102,7 +102,7 @@ def peak_memory_mib() -> float:
     forks share with each other and no longer with this process.
     """
     if PROCESS.is_file():
-        return _mib(PROCESS, "VmHWM") + _FORKS.peak
+        return _mib(PROCESS, "VmHWM") + FORKS.peak
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in bytes on macOS
 
 
@@ -112,8 +112,8 @@ def own_memory_mib() -> float:
     return _mib(rollup, "Private_Dirty") if rollup.is_file() else 0.0
 
 
-class _Forks:
-    """What forks of this process have for themselves, MiB, and the most they had together."""
+class Forks:
+    """What forks say they have for themselves (`own_memory_mib`), and the most they had together, MiB."""
 
     def __init__(self) -> None:
         self._now: dict[int, float] = {}
@@ -121,26 +121,18 @@ class _Forks:
         self.peak = 0.0
 
     def has(self, pid: int, mib: float) -> None:
+        """A fork said how much it has."""
         with self._lock:
             self._now[pid] = mib
             self.peak = max(self.peak, sum(self._now.values()))
 
     def is_gone(self, pid: int) -> None:
+        """A fork's memory is free; what it had stays in the peak."""
         with self._lock:
             self._now.pop(pid, None)
 
 
-_FORKS = _Forks()
-
-
-def fork_has(pid: int, mib: float) -> None:
-    """A fork of this process says how much memory it has for itself (`own_memory_mib`)."""
-    _FORKS.has(pid, mib)
-
-
-def fork_is_gone(pid: int) -> None:
-    """The fork's memory is free; what it had stays in the peak."""
-    _FORKS.is_gone(pid)
+FORKS = Forks()
 
 
 def _mib(file: Path, key: str) -> float:

@@ -75,7 +75,7 @@ class _RMSNorm(Function):
 
 
 def normed_sum(norm: nn.Module, x: Tensor, more: Tensor | None) -> tuple[Tensor, Tensor]:
-    """X + more, or `x` where there is no more, and what `norm` makes of it: within `fused` in one pass."""
+    """The sum x + more, or `x` where there is no more, and what `norm` makes of it: within `fused` in one pass."""
     forward = vars(norm).get("forward")
     if isinstance(forward, _Norm) and not (norm._forward_hooks or norm._forward_pre_hooks):
         return forward.of_sum(x, more)
@@ -84,7 +84,7 @@ def normed_sum(norm: nn.Module, x: Tensor, more: Tensor | None) -> tuple[Tensor,
 
 
 def summed(x: Tensor, more: Tensor | None) -> Tensor:
-    """X + more, or `x` where there is no more."""
+    """The sum x + more, or `x` where there is no more."""
     return x if more is None else x + more
 
 

@@ -29,7 +29,7 @@ import torch
 
 from imprint.base.allocator import settle_allocator
 from imprint.base.load import BaseModelInUse
-from imprint.provenance import fork_has, fork_is_gone, own_memory_mib
+from imprint.provenance import FORKS, own_memory_mib
 
 LOOK_EVERY = 0.2
 """Seconds until who waits for a message looks whether it should still wait."""
@@ -169,7 +169,7 @@ class ForkedLane:
                     on_done()
                     continue
                 ended = True
-                fork_has(pid, mib)
+                FORKS.has(pid, mib)
                 if kind == "made":
                     return answer
                 try:
@@ -289,4 +289,4 @@ def _end(process: BaseProcess, connection: Connection, owner: int) -> None:
         connection.close()
         process.kill()
         process.join()
-        fork_is_gone(process.pid or 0)
+        FORKS.is_gone(process.pid or 0)
