@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from imprint.base.attention import BlockedAttention, Turn, from_rows, into_rows, whole_rows
+from imprint.base.attention import AttentionByRow, Turn, from_rows, into_rows, whole_rows
 from imprint.base.fused import kernels_hold, linear, normed_sum
 from imprint.base.packing import SHORT, Asked, Packed, attention_in_rows
 
@@ -85,21 +85,21 @@ class InRows:
 
     def __call__(self, layer: int, attention: Any, qkv: Tensor) -> Tensor:
         """What each token finds in its row."""
-        return self._in_blocks(attention, qkv, self.rows.all_asked) if self._short(qkv) else self._whole(attention, qkv)
+        return self._by_row(attention, qkv, self.rows.all_asked) if self._short(qkv) else self._whole(attention, qkv)
 
     def at_answers(self, attention: Any, qkv: Tensor) -> Tensor:
         """What those tokens find that a response is read from, [slots · answers, heads · size]."""
         if self._short(qkv):
-            return self._in_blocks(attention, qkv, self.rows.asked)
+            return self._by_row(attention, qkv, self.rows.asked)
         return self._whole(attention, qkv).index_select(0, self.rows.answers.flatten())
 
     def _short(self, qkv: Tensor) -> bool:
         return kernels_hold(qkv) and self.rows.width <= SHORT
 
-    def _in_blocks(self, attention: Any, qkv: Tensor, asked: Asked) -> Tensor:
+    def _by_row(self, attention: Any, qkv: Tensor, asked: Asked) -> Tensor:
         heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads
         given = qkv, self.rows, asked, self.turn, heads, keys, attention.scaling
-        return BlockedAttention.apply(*given)  # type: ignore[no-any-return, no-untyped-call]
+        return AttentionByRow.apply(*given)  # type: ignore[no-any-return, no-untyped-call]
 
     def _whole(self, attention: Any, qkv: Tensor) -> Tensor:
         heads, keys = attention.config.num_attention_heads, attention.config.num_key_value_heads

@@ -171,10 +171,10 @@ def nats(logits: Any, labels: Any, losses: Any) -> None:
     rows, words = logits.shape
     row = np.empty(words, np.float32)
     for r in range(rows):
-        into, largest = logits[r], f4(-np.inf)
+        into = logits[r]
         for i in range(words):
             row[i] = _wide(into[i])
-            largest = max(largest, row[i])
+        largest = _largest(row)
         right = row[labels[r]] - largest
         for i in range(words):
             row[i] = _exp(row[i] - largest)
@@ -194,6 +194,16 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
+@_kernel
+def _largest(a: Any) -> Any:
+    """Of fp32 numbers; by their bits, ordered as numbers are, because compilers compare floats one after the other."""
+    found, all_but_sign = np.int32(-(2**31)), np.int32(2**31 - 1)
+    for i in range(len(a)):
+        bits = np.float32(a[i]).view(np.int32)
+        found = np.int32(max(found, np.int32(bits ^ ((bits >> np.int32(31)) & all_but_sign))))
+    return np.int32(found ^ ((found >> np.int32(31)) & all_but_sign)).view(f4)
+
+
 @_summing
 def _sum(a: Any) -> Any:
     total = f4(0)
@@ -203,89 +213,72 @@ def _sum(a: Any) -> Any:
 
 
 @_kernel
-def causal_shares(scores: Any, firsts: Any, scale: float) -> None:
-    """In place: `scores` [heads · rows, asked, width] become softmax(scale * scores) over a place and those before it.
-
-    The places asked for in row r are `firsts[r]` and those after it.
-    """
-    count, asked, width = scores.shape
-    factor, powers = f4(scale), np.empty((asked, width), np.float32)
-    for one in range(count):
-        first = firsts[one % len(firsts)]
-        for t in range(asked):
-            row, into, seen = scores[one, t], powers[t], min(first + t + 1, width)
-            largest = row[0]
-            for i in range(seen):
-                largest = max(largest, row[i])
-            for i in range(width):
-                into[i] = (row[i] - largest) * factor
-        together = powers.reshape(asked * width)
-        for i in range(asked * width):  # of places to come too: part of one long loop is cheaper than many short ones
-            together[i] = _exp(together[i])
-        for t in range(asked):
-            row, power, seen = scores[one, t], powers[t], min(first + t + 1, width)
-            share = f4(1) / _sum(power[:seen])
-            for i in range(seen):
-                row[i] = power[i] * share
-            row[seen:] = 0
-
-
-@_kernel
-def causal_slopes(shares: Any, grads: Any, scale: float) -> None:
-    """In place: `grads` [heads · rows, asked, width], of what `causal_shares` answered, become those of its scores."""
-    count, asked, width = grads.shape
-    factor = f4(scale)
-    for one in range(count):
-        for t in range(asked):
-            share, row = shares[one, t], grads[one, t]
-            along = _dot(share, row)
-            for i in range(width):  # a place to come has no share, and so no slope
-                row[i] = share[i] * (row[i] - along) * factor
-
-
-@_kernel
-def to_rows(tokens: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, rows: Any) -> None:
+def to_rows(tokens: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, half: Any, rows: Any) -> None:
     """`tokens` [tokens, heads, size] into `rows` [heads, rows, width, size], turned.
 
-    Row r is `lengths[r]` tokens from `starts[r]` on, then zeros. `cos` and `sin` [positions, size] turn by position,
-    which is `firsts[r]` for a row's first token; empty ones leave the heads as they are.
+    Row r is `lengths[r]` tokens from `starts[r]` on, then zeros; `firsts[r]` is the position of its first token. For
+    the other arguments see `take`.
     """
-    heads, count, _, size = rows.shape
-    half = size // 2
-    turned = len(cos) > 0
+    heads, count, _, _ = rows.shape
     for row in range(count):
-        for t in range(lengths[row]):  # a token's heads lie together: they are read in one go
-            for head in range(heads):
-                x, into = tokens[starts[row] + t, head], rows[head, row, t]
-                if turned:
-                    c, s = cos[firsts[row] + t], sin[firsts[row] + t]
-                    for i in range(half):
-                        left, right = _wide(x[i]), _wide(x[half + i])
-                        into[i] = _like(into[i], left * _wide(c[i]) - right * _wide(s[i]))
-                        into[half + i] = _like(into[i], right * _wide(c[half + i]) + left * _wide(s[half + i]))
-                else:
-                    for i in range(size):
-                        into[i] = _like(into[i], _wide(x[i]))
         for head in range(heads):
+            take(tokens, head, starts[row], lengths[row], firsts[row], cos, sin, half, rows[head, row])
             rows[head, row, lengths[row] :] = 0
 
 
 @_kernel
-def from_rows(rows: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, tokens: Any) -> None:
+def from_rows(rows: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: Any, half: Any, tokens: Any) -> None:
     """The way back of `to_rows`, turned by the transposed rotation; places of no row are left as they are."""
-    heads, count, _, size = rows.shape
-    half = size // 2
-    turned = len(cos) > 0
+    heads, count, _, _ = rows.shape
     for row in range(count):
-        for t in range(lengths[row]):
-            for head in range(heads):
-                x, into = rows[head, row, t], tokens[starts[row] + t, head]
-                if turned:
-                    c, s = cos[firsts[row] + t], sin[firsts[row] + t]
-                    for i in range(half):
-                        left, right = _wide(x[i]), _wide(x[half + i])
-                        into[i] = _like(into[i], left * _wide(c[i]) + right * _wide(s[half + i]))
-                        into[half + i] = _like(into[i], right * _wide(c[half + i]) - left * _wide(s[i]))
-                else:
-                    for i in range(size):
-                        into[i] = _like(into[i], _wide(x[i]))
+        for head in range(heads):
+            give(rows[head, row], starts[row], lengths[row], firsts[row], cos, sin, half, tokens, head)
+
+
+@_kernel
+def take(
+    tokens: Any, head: int, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, into: Any
+) -> None:
+    """One head of `count` tokens [tokens, heads, size] from `start` on into the first places of `into` [·, size].
+
+    `cos` and `sin` [positions, size] turn by position, `first` and those after it: a pair (x, y) of a head's halves
+    becomes (x c - y s, y c' + x s'). Empty ones leave the head as it is. `half` is `half_of(size)`.
+    """
+    width = len(half)
+    if len(cos):
+        for t in range(count):
+            x, c, s, y = tokens[start + t, head], cos[first + t], sin[first + t], into[t]
+            for i in range(width):
+                left, right = _wide(x[i]), _wide(x[width + i])
+                y[i] = _like(y[i], left * _wide(c[i]) - right * _wide(s[i]))
+                y[width + i] = _like(y[i], right * _wide(c[width + i]) + left * _wide(s[width + i]))
+    else:
+        for t in range(count):
+            x, y = tokens[start + t, head], into[t]
+            for i in range(2 * width):
+                y[i] = _like(y[i], _wide(x[i]))
+
+
+@_kernel
+def give(
+    row: Any, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, tokens: Any, head: int
+) -> None:
+    """The way back of `take`, turned by the transposed rotation: `row` [·, size] to one head of `tokens`."""
+    width = len(half)
+    if len(cos):
+        for t in range(count):
+            x, c, s, y = row[t], cos[first + t], sin[first + t], tokens[start + t, head]
+            for i in range(width):
+                left, right = _wide(x[i]), _wide(x[width + i])
+                y[i] = _like(y[i], left * _wide(c[i]) + right * _wide(s[width + i]))
+                y[width + i] = _like(y[i], right * _wide(c[width + i]) - left * _wide(s[i]))
+    else:
+        for t in range(count):
+            x, y = row[t], tokens[start + t, head]
+            for i in range(2 * width):
+                y[i] = _like(y[i], _wide(x[i]))
+
+
+def half_of(size: int) -> tuple[int, ...]:
+    """Half the size of a head, as the length of a tuple: that a compiler knows, and loops over a head are short."""
+    return (0,) * (size // 2)

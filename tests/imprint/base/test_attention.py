@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from imprint.base import attention
-from imprint.base.attention import BlockedAttention, blocks
+from imprint.base.attention import AttentionByRow
 from imprint.base.examples import Example
 from imprint.base.packing import pack
 
@@ -40,10 +40,10 @@ def alone(qkv, rows, turn, heads, keys, scale):
 
 
 @pytest.mark.parametrize("keys", [4, 2, 1])
-@pytest.mark.parametrize("block", [1, 30, 10_000])
-def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
+@pytest.mark.parametrize("tile", [1, 5, 64])
+def test_blocks_of_rows_attend_as_each_row_alone(keys, tile, monkeypatch):
     """Whatever the size of a block; also where several heads share a key, whose gradients then add up."""
-    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(attention, "TILE", tile)
     rows, heads, scale = packed(UNEVEN), 4, 0.7
     torch.manual_seed(0)
     angle = torch.rand(rows.width, SIZE)
@@ -52,7 +52,7 @@ def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
     towards = torch.randn(len(qkv), heads * SIZE)
 
     ours = qkv.clone().requires_grad_()
-    answer = BlockedAttention.apply(ours, rows, rows.all_asked, turn, heads, keys, scale)
+    answer = AttentionByRow.apply(ours, rows, rows.all_asked, turn, heads, keys, scale)
     (slope,) = torch.autograd.grad(answer, ours, towards)
 
     theirs = qkv.double().requires_grad_()
@@ -64,10 +64,10 @@ def test_blocks_of_rows_attend_as_each_row_alone(keys, block, monkeypatch):
 
 @pytest.mark.parametrize("start_of", [lambda length: 1, lambda length: length // 2, lambda length: length - 1])
 @pytest.mark.parametrize("keys", [4, 2])
-@pytest.mark.parametrize("block", [1, 30])
-def test_who_asks_for_the_response_alone_finds_what_all_tokens_find(start_of, keys, block, monkeypatch):
+@pytest.mark.parametrize("tile", [1, 5])
+def test_who_asks_for_the_response_alone_finds_what_all_tokens_find(start_of, keys, tile, monkeypatch):
     """And the gradient is that of all tokens' answers, of which only these were looked at."""
-    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(attention, "TILE", tile)
     rows, heads = packed(UNEVEN, start_of), 4
     torch.manual_seed(0)
     angle = torch.rand(rows.width, SIZE)
@@ -76,10 +76,10 @@ def test_who_asks_for_the_response_alone_finds_what_all_tokens_find(start_of, ke
     towards = torch.randn(len(rows.place), heads * SIZE)
 
     ours = qkv.clone().requires_grad_()
-    some = BlockedAttention.apply(ours, rows, rows.asked, turn, heads, keys, 0.7)
+    some = AttentionByRow.apply(ours, rows, rows.asked, turn, heads, keys, 0.7)
     (slope,) = torch.autograd.grad(some.index_select(0, rows.answer), ours, towards)
     theirs = qkv.clone().requires_grad_()
-    every = BlockedAttention.apply(theirs, rows, rows.all_asked, turn, heads, keys, 0.7)
+    every = AttentionByRow.apply(theirs, rows, rows.all_asked, turn, heads, keys, 0.7)
     (wanted,) = torch.autograd.grad(every.index_select(0, rows.place), theirs, towards)
 
     assert len(some) == rows.answers.numel()
@@ -95,19 +95,8 @@ def test_large_scores_neither_overflow_nor_lose_the_token_looked_at():
     qkv = torch.zeros(tokens, 3, SIZE)
     qkv[:, 0], qkv[2, 1], qkv[:, 2] = 300.0, 300.0, torch.arange(float(tokens))[:, None]
 
-    answer = BlockedAttention.apply(qkv.view(tokens, -1), rows, rows.all_asked, still, 1, 1, 1.0)
+    answer = AttentionByRow.apply(qkv.view(tokens, -1), rows, rows.all_asked, still, 1, 1, 1.0)
 
     assert answer[:5, 0].tolist() == [0.0, 0.5, 2.0, 2.0, 2.0]
 
 
-def test_every_row_is_in_one_block_beside_rows_of_its_length(monkeypatch):
-    """A block's padding is counted; a row longer than a block has one of its own."""
-    monkeypatch.setattr(attention, "BLOCK", 12)
-    rows = packed([*UNEVEN, [40]])
-    cut = [block.rows for block in blocks(rows, rows.asked)]
-
-    assert sorted(int(start) for some in cut for start in some.starts) == sorted(rows.starts.tolist())
-    assert [some.lengths.tolist() for some in cut] == [[40], [19], [12], [9], [7], [4, 4, 4], [2, 3]]
-    lengths_at = dict(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True))
-    for some in cut:
-        np.testing.assert_array_equal(some.lengths, [lengths_at[start] for start in some.starts.tolist()])
