@@ -41,10 +41,10 @@ class HalfInputs:
             return self._trunk.inputs_of(rows, half)
         kept = [[self._kept[half, row.input_ids] for row in slot] for slot in slots]
         like = kept[0][0]
-        batch = like.new_zeros(*rows.ids.shape, like.shape[-1])
-        for slot, inputs in zip(batch, kept, strict=True):
-            whole = torch.cat(inputs)
-            slot[: len(whole)] = whole
+        batch = like.new_empty(*rows.ids.shape, like.shape[-1])
+        for slot, inputs, size in zip(batch, kept, rows.sizes, strict=True):
+            torch.cat(inputs, out=slot[:size])
+            slot[size:] = 0
         return batch
 
     def _learn(self, missing: list[Example], device: torch.device, half: int) -> bool:
@@ -52,11 +52,11 @@ class HalfInputs:
         tokens = sum(len(row.input_ids) for row in missing)
         if tokens * self._bytes_per_token > self._left:
             return False
-        found = self._trunk.inputs_of(pack([[row] for row in missing], device), half)
+        found = self._trunk.inputs_of(pack([missing], device), half)[0]
         self._bytes_per_token = found.shape[-1] * found.element_size()
         if tokens * self._bytes_per_token > self._left:  # which the first rows alone can find out only now
             return False
         self._left -= tokens * self._bytes_per_token
-        for row, inputs in zip(missing, found, strict=True):
-            self._kept[half, row.input_ids] = inputs[: len(row.input_ids)].clone()
+        for row, inputs in zip(missing, found[:tokens].split([len(row.input_ids) for row in missing]), strict=True):
+            self._kept[half, row.input_ids] = inputs.clone()
         return True
