@@ -134,6 +134,49 @@ def _last_tile(count: int, tile: int) -> int:
 
 
 @_kernel
+def attend_next(
+    qkv: Any, cos: Any, sin: Any, half: Any, scale: float, seen: Any, keys: Any, values: Any, answers: Any
+) -> None:
+    """One more token of each row: what it finds among those read before it and itself, to `answers` [rows, heads, size].
+
+    `qkv` is [rows, heads + 2 · keys, size], `cos` and `sin` [rows, size]. The token's key, turned, and its value go
+    beside those of the row's other tokens, fp32 `keys` and `values` [rows, keys, ·, size], at the last place of `seen`
+    [rows, read]: of the others only those with a one there are looked at.
+    """
+    rows, heads, size = answers.shape
+    count, read = keys.shape[1], seen.shape[1]
+    group = heads // count
+    q, found = np.empty((heads, size), np.float32), np.empty((group, size), np.float32)
+    shares = np.empty((group, read), np.float32)
+    for row in range(rows):
+        one = qkv[row : row + 1]
+        for head in range(heads):
+            take(one, head, 0, 1, row, cos, sin, half, q[head : head + 1])
+        for key in range(count):
+            k, v = keys[row, key, :read], values[row, key, :read]
+            take(one, heads + key, 0, 1, row, cos, sin, half, k[read - 1 :])
+            take(one, heads + count + key, 0, 1, row, cos[:0], sin[:0], half, v[read - 1 :])
+            np.dot(q[key * group : (key + 1) * group], k.T, shares)
+            for head in range(group):
+                share = shares[head]
+                for i in range(read - 1):
+                    if not seen[row, i]:
+                        share[i] = -np.inf
+                largest = _largest(share)
+                for i in range(read):
+                    share[i] = _exp((share[i] - largest) * f4(scale))
+                for i in range(read - 1):
+                    if not seen[row, i]:
+                        share[i] = 0
+                whole = f4(1) / _sum(share)
+                for i in range(read):
+                    share[i] *= whole
+            np.dot(shares, v, found)
+            for head in range(group):
+                give(found[head:], 0, 1, 0, cos[:0], sin[:0], half, answers[row : row + 1], key * group + head)
+
+
+@_kernel
 def causal_shares(scores: Any, first: int, scale: float) -> None:
     """In place: `scores` [asked, width] become softmax(scale * scores) over a place and those before it.
 

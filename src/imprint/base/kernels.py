@@ -236,9 +236,7 @@ def from_rows(rows: Any, starts: Any, lengths: Any, firsts: Any, cos: Any, sin: 
 
 
 @_kernel
-def take(
-    tokens: Any, head: int, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, into: Any
-) -> None:
+def take(tokens: Any, head: int, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, into: Any) -> None:
     """One head of `count` tokens [tokens, heads, size] from `start` on into the first places of `into` [·, size].
 
     `cos` and `sin` [positions, size] turn by position, `first` and those after it: a pair (x, y) of a head's halves
@@ -260,9 +258,7 @@ def take(
 
 
 @_kernel
-def give(
-    row: Any, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, tokens: Any, head: int
-) -> None:
+def give(row: Any, start: int, count: int, first: int, cos: Any, sin: Any, half: Any, tokens: Any, head: int) -> None:
     """The way back of `take`, turned by the transposed rotation: `row` [·, size] to one head of `tokens`."""
     width = len(half)
     if len(cos):

@@ -14,8 +14,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from imprint.base.fused import normed_sum, summed
-from imprint.base.halves import Stream, run_half, turned
+from imprint.base.attention import Turn
+from imprint.base.fused import kernels_hold, normed_sum, summed
+from imprint.base.halves import Attend, Stream, run_half, turned
 
 
 class TokenByToken:
@@ -41,8 +42,12 @@ class TokenByToken:
         """
         layers, x = self._backbone.layers, self._backbone.embed_tokens(ids)
         cos, sin = self._backbone.rotary_emb(x, places)
-        dark = _dark(seen, ids.shape[1], x.dtype)
-        attend = partial(self._attend, turn=(cos[:, None], sin[:, None]), dark=dark)
+        attend: Attend
+        if ids.shape[1] == 1 and kernels_hold(x) and x.dtype == torch.float32:
+            attend = partial(self._attend_next, turn=(cos[:, 0], sin[:, 0]), seen=seen)
+        else:
+            dark = _dark(seen, ids.shape[1], x.dtype)
+            attend = partial(self._attend, turn=(cos[:, None], sin[:, None]), dark=dark)
         last = 2 * len(layers) - 1
         stream: Stream = x, None
         for half in range(last):
@@ -57,10 +62,7 @@ class TokenByToken:
         heads, keys = config.num_attention_heads, config.num_key_value_heads
         parts = qkv.view(rows, new, heads + 2 * keys, -1).transpose(1, 2)
         q, k, v = torch.split(parts, [heads, keys, keys], dim=1)
-        if layer not in self._rooms:
-            size = rows, keys, self._columns, v.shape[-1]
-            self._rooms[layer] = v.new_empty(size), v.new_empty(size)
-        kept, end = self._rooms[layer], self._read + new
+        kept, end = self._room(layer, v, rows, keys, v.shape[-1]), self._read + new
         for room, part in zip(kept, (turned(k, *turn), v), strict=True):
             room[:, :, self._read : end] = part
         k, v = (room[:, :, :end] for room in kept)
@@ -69,6 +71,26 @@ class TokenByToken:
             turned(q, *turn), k, v, attn_mask=dark, scale=attention.scaling, enable_gqa=shared
         )
         return found.transpose(1, 2).reshape(rows * new, -1)
+
+    def _attend_next(self, layer: int, attention: Any, qkv: Tensor, turn: Turn, seen: Tensor) -> Tensor:
+        """`_attend` of one new token a row, fp32 and on a CPU, in one compiled pass."""
+        from imprint.base import attention_kernels, kernels
+
+        config, rows = attention.config, len(seen)
+        heads, keys, size = config.num_attention_heads, config.num_key_value_heads, turn[0].shape[-1]
+        answer = qkv.new_empty(rows, heads, size)
+        turned_by = *(one.numpy() for one in turn), kernels.half_of(size)
+        kept = (one.numpy() for one in self._room(layer, qkv, rows, keys, size))
+        given = qkv.view(rows, -1, size).numpy(), *turned_by, attention.scaling, seen.numpy(), *kept
+        attention_kernels.attend_next(*given, answer.numpy())
+        return answer.flatten(1)
+
+    def _room(self, layer: int, like: Tensor, rows: int, keys: int, size: int) -> tuple[Tensor, Tensor]:
+        """Where keys and values of that layer are kept, each [rows, keys, columns, size]."""
+        if layer not in self._rooms:
+            shape = rows, keys, self._columns, size
+            self._rooms[layer] = like.new_empty(shape), like.new_empty(shape)
+        return self._rooms[layer]
 
 
 def _dark(seen: Tensor, new: int, dtype: torch.dtype) -> Tensor:

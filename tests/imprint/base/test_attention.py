@@ -1,6 +1,5 @@
 """Attention in blocks of rows against plain attention of each row alone, forward and back."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -98,5 +97,3 @@ def test_large_scores_neither_overflow_nor_lose_the_token_looked_at():
     answer = AttentionByRow.apply(qkv.view(tokens, -1), rows, rows.all_asked, still, 1, 1, 1.0)
 
     assert answer[:5, 0].tolist() == [0.0, 0.5, 2.0, 2.0, 2.0]
-
-
