@@ -19,7 +19,7 @@ class Adding:
     def __init__(self):
         self.sum = 0
 
-    def train(self, jobs, on_done, stop):
+    def work(self, jobs, on_done, stop):
         for job in jobs:
             if isinstance(job, Exception):
                 raise job
@@ -34,7 +34,7 @@ class Adding:
 class Endless:
     """Works until nobody wants it any more."""
 
-    def train(self, jobs, on_done, stop):
+    def work(self, jobs, on_done, stop):
         on_done()
         while not stop.is_set():
             time.sleep(0.01)
@@ -50,7 +50,7 @@ def started(lane):
 
 
 def work(lane, jobs, on_done=lambda: None, stop=NOBODY_STOPS):
-    return lane.train(jobs, on_done, stop)
+    return lane.work(jobs, on_done, stop)
 
 
 def gone(pid):

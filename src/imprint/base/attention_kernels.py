@@ -38,8 +38,8 @@ def attend(
     """What tokens find in their rows, of `qkv` [tokens, heads + 2 · keys, size], written to `answers` [·, heads, size].
 
     Row r is `lengths[r]` tokens from `starts[r]` on. Its `counts[r]` tokens from position `firsts[r]` on ask, and their
-    answers go to the places from `into[r]` on. `cos` and `sin`, [positions, size], turn query and key. `shares` has room for the shares of all
-    tiles, or, where they are not `kept`, for those of one.
+    answers go to the places from `into[r]` on. `cos` and `sin`, [positions, size], turn query and key (`take`).
+    `shares` has room for the shares of all tiles, or, where they are not `kept`, for those of one.
     """
     _, heads, size = answers.shape
     keys = (qkv.shape[1] - heads) // 2
@@ -137,7 +137,7 @@ def _last_tile(count: int, tile: int) -> int:
 def attend_next(
     qkv: Any, cos: Any, sin: Any, half: Any, scale: float, seen: Any, keys: Any, values: Any, answers: Any
 ) -> None:
-    """One more token of each row: what it finds among those read before it and itself, to `answers` [rows, heads, size].
+    """What one more token of each row finds in itself and those before it, written to `answers` [rows, heads, size].
 
     `qkv` is [rows, heads + 2 · keys, size], `cos` and `sin` [rows, size]. The token's key, turned, and its value go
     beside those of the row's other tokens, fp32 `keys` and `values` [rows, keys, ·, size], at the last place of `seen`

@@ -80,7 +80,7 @@ class Fleet:
         for lane, its_jobs in work:
             if its_jobs:
                 lane.start()
-        parts = in_lanes(lambda one, stop: one[0].train(one[1], count, stop), work)
+        parts = in_lanes(lambda one, stop: one[0].work(one[1], count, stop), work)
         finished = dict(pair for its, part in zip(shares, parts, strict=True) for pair in zip(its, part, strict=True))
         rate = (time.perf_counter() - started) / max(1, sum(one.tokens for one in finished.values()))
         return [trainee.trained(finished[trainee.place], rate) for trainee in trainees]
@@ -113,7 +113,7 @@ class _Lane:
         if self.inputs is not None:
             self.inputs.forget()
 
-    def train(self, jobs: Sequence[tuple[int, Job]], on_done: Callable[[], None], stop: Stop) -> list[Finished]:
+    def work(self, jobs: Sequence[tuple[int, Job]], on_done: Callable[[], None], stop: Stop) -> list[Finished]:
         """Train these jobs, each with its place; whoever is done makes room for the next.
 
         Leaves where it is once `stop` is set.

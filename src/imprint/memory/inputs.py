@@ -57,6 +57,8 @@ class HalfInputs:
         if tokens * self._bytes_per_token > self._left:  # which the first rows alone can find out only now
             return False
         self._left -= tokens * self._bytes_per_token
-        for row, inputs in zip(missing, found[:tokens].split([len(row.input_ids) for row in missing]), strict=True):
+        for row, inputs in zip(
+            missing, torch.split(found[:tokens], [len(row.input_ids) for row in missing]), strict=True
+        ):
             self._kept[half, row.input_ids] = inputs.clone()
         return True

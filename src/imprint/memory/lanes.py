@@ -34,7 +34,7 @@ from imprint.provenance import FORKS, own_memory_mib
 LOOK_EVERY = 0.2
 """Seconds until who waits for a message looks whether it should still wait."""
 GONE = (
-    "a process that trains memories was ended from outside, by the system if memory ran out. Next: run again, what is "
+    "a process of this run was ended from outside, by the system if memory ran out. Next: run again, what is "
     "finished is kept; if memory ran out, with fewer memory.fleet.slots, or OMP_NUM_THREADS=1, which is one process."
 )
 
@@ -49,7 +49,10 @@ class Stop(Protocol):
 class Lane(Protocol):
     """What can be a process: its work, and what it is told between two pieces of work."""
 
-    def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
+    def start(self) -> None:
+        """To be called before any lane works."""
+
+    def work(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
         """The work. What goes in and comes out is pickled."""
 
     def forget_rows(self) -> None:
@@ -149,13 +152,13 @@ class ForkedLane:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def train(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
+    def work(self, jobs: Any, on_done: Callable[[], None], stop: Stop) -> Any:
         """What the lane makes of these jobs, None once `stop` is set; its errors are raised here.
 
         `ChildProcessError` where the process was ended from outside: a search takes that for no trial's failure.
         """
         if self._fork is None:
-            return self._lane.train(jobs, on_done, stop)
+            return self._lane.work(jobs, on_done, stop)
         connection, pid, _ = self._fork
         ended = False
         try:
@@ -267,7 +270,7 @@ def _one_work(lane: Lane, connection: Connection, orphaned: _Orphaned) -> None:
         if jobs is None:
             lane.forget_rows()
         else:
-            made = lane.train(jobs, lambda: tell("done"), orphaned)
+            made = lane.work(jobs, lambda: tell("done"), orphaned)
             tell("made", made, own_memory_mib())
     except Exception as error:
         tell("error", _that_travels(error), own_memory_mib())

@@ -23,7 +23,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss, nats_of
 from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
-from imprint.memory.lanes import Stop, in_lanes, lanes_of
+from imprint.memory.lanes import ForkedLane, Lane, Stop, in_lanes, lanes_of, may_fork
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
 
@@ -31,6 +31,8 @@ ROWS = 16
 """Rows of one slot in one scoring pass."""
 QUERIES = 256
 """Queries answered in one pass of a lane, all slots together."""
+WORTH_A_PROCESS = 32
+"""Queries a lane from which on writing pays for processes."""
 
 
 class _Slot(NamedTuple):
@@ -67,7 +69,7 @@ class Server:
                 for place, value in zip(places, nats, strict=True)
             ]
 
-        return self._spread(run, passes, len(examples))
+        return self._spread(run, passes, len(examples), len(self._lanes))
 
     def respond(self, memories: Sequence[Memory | None], queries: Sequence[str], max_new_tokens: int) -> list[str]:
         """Greedy response to each query under the memory beside it, in order."""
@@ -78,17 +80,19 @@ class Server:
     ) -> list[str]:
         """Greedy continuation of each prompt (token ids) under the memory beside it, in order."""
         slots = self._slots_of(memories, [len(prompt) for prompt in prompts], ROWS)
-        passes = _runs(slots, max(1, QUERIES // max((len(slot.places) for slot in slots), default=1)))
+        # a decoding step is many small operations, so threads would wait for each other's Python: lanes are processes
+        lanes = len(self._lanes) if may_fork() and len(prompts) >= WORTH_A_PROCESS * len(self._lanes) else 1
+        together = max(1, QUERIES // max((len(slot.places) for slot in slots), default=1))
+        passes = _runs(slots, min(together, -(-len(slots) // lanes)))
 
-        def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, str]]:
+        def run(lane: BaseModelInUse, group: list[_Slot]) -> list[tuple[int, list[int]]]:
             rows = [[prompts[place] for place in slot.places] for slot in group]
             answers = decode(lane, [slot.memory for slot in group], rows, max_new_tokens)
-            places = [place for slot in group for place in slot.places]
-            texts = lane.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True)
-            return [(place, text.strip()) for place, text in zip(places, texts, strict=True)]
+            return list(zip((place for slot in group for place in slot.places), answers, strict=True))
 
-        # a decoding step is many small operations, so lanes would wait for each other's Python: one lane, large passes
-        return self._spread(run, passes, len(prompts), lanes=1)
+        answers = self._spread(run, passes, len(prompts), lanes, ForkedLane)
+        tokenizer = self._base.encoder.tokenizer
+        return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
 
     def likelihoods(
         self,
@@ -118,7 +122,7 @@ class Server:
                 found = likelihoods(lane.model, rows, tree, [by_all[place] for place in places])
             return list(zip(places, found, strict=True))
 
-        found = self._spread(run, passes, len(first), lanes=1)
+        found = self._spread(run, passes, len(first), 1)
         of_prompt = {place: found[number] for number, places in enumerate(alike.values()) for place in places}
         return torch.stack([of_prompt[place] for place in range(len(prompts))])
 
@@ -140,18 +144,42 @@ class Server:
         run: Callable[[BaseModelInUse, list[_Slot]], list[tuple[int, Any]]],
         passes: list[list[_Slot]],
         count: int,
-        lanes: int = 0,
+        lanes: int,
+        elsewhere: Callable[[_Lane], Lane] = lambda lane: lane,
     ) -> list[Any]:
-        """Passes over that many lanes (0: all), and what they found in the order asked."""
-        lanes = lanes or len(self._lanes)
-
-        def in_lane(number: int, stop: Stop) -> list[tuple[int, Any]]:
-            lane, mine = self._lanes[number], passes[number::lanes]
-            with torch.no_grad(), fused(lane.model):
-                return [found for group in takewhile(lambda _: not stop.is_set(), mine) for found in run(lane, group)]
-
-        found = dict(pair for pairs in in_lanes(in_lane, range(lanes)) for pair in pairs)
+        """Passes over that many lanes, all but the first `elsewhere`, and what they found in the order asked."""
+        first, *others = (_Lane(base, run, passes) for base in self._lanes[:lanes])
+        workers = [first, *map(elsewhere, others)]
+        for worker in workers:
+            worker.start()
+        work = [(worker, range(number, len(passes), lanes)) for number, worker in enumerate(workers)]
+        parts = in_lanes(lambda one, stop: one[0].work(one[1], lambda: None, stop), work)
+        found = dict(pair for pairs in parts for pair in pairs)
         return [found[place] for place in range(count)]
+
+
+class _Lane:
+    """One worker, and all passes, of which it is given some."""
+
+    def __init__(
+        self, base: BaseModelInUse, run: Callable[..., list[tuple[int, Any]]], passes: list[list[_Slot]]
+    ) -> None:
+        self._base, self._run, self._passes = base, run, passes
+
+    def start(self) -> None:
+        """Nothing to be done: this lane is where it is."""
+
+    def forget_rows(self) -> None:
+        """Nothing is kept."""
+
+    def work(self, jobs: Sequence[int], on_done: Callable[[], None], stop: Stop) -> list[tuple[int, Any]]:
+        """What is found in the passes of these numbers, each with its place."""
+        found = []
+        with torch.no_grad(), fused(self._base.model):
+            for number in takewhile(lambda _: not stop.is_set(), jobs):
+                found += self._run(self._base, self._passes[number])
+                on_done()
+        return found
 
 
 def _runs(slots: Sequence[_Slot], count: int) -> list[list[_Slot]]:

@@ -47,7 +47,7 @@ def test_it_computes_after_its_parent_has_with_several_threads():
     product, too_late = torch.ones(700, 700), threading.Event()
 
     class Multiplying(Adding):
-        def train(self, jobs, on_done, stop):
+        def work(self, jobs, on_done, stop):
             return float((product @ product).sqrt().sum())
 
     before, timer = torch.get_num_threads(), threading.Timer(20, too_late.set)
@@ -73,14 +73,14 @@ def test_it_computes_after_its_parent_has_with_several_threads():
 )
 def test_an_error_arrives_with_where_it_happened_and_the_lane_goes_on(error, arrives_as, message):
     class Failing(Adding):
-        def train(self, jobs, on_done, stop):
-            return super().train([error] if jobs == ["fail"] else jobs, on_done, stop)
+        def work(self, jobs, on_done, stop):
+            return super().work([error] if jobs == ["fail"] else jobs, on_done, stop)
 
     lane = started(Failing())
     where = work(lane, [1]).where
     with pytest.raises(arrives_as, match=message) as raised:
         work(lane, ["fail"])
-    assert "in train" in "".join([str(raised.value), *getattr(raised.value, "__notes__", [])])
+    assert "in work" in "".join([str(raised.value), *getattr(raised.value, "__notes__", [])])
     after = work(lane, [2])
     assert (after.sum, after.where) == (3, where)
 
@@ -154,7 +154,7 @@ for lane in (Adding(), Adding(), Endless()):
     lanes.append(started(lane))
 print(*(process.pid for process in active_children()), flush=True)
 if kind == "at work":
-    lanes[-1].train([], lambda: print("begun", flush=True), NOBODY_STOPS)
+    lanes[-1].work([], lambda: print("begun", flush=True), NOBODY_STOPS)
 print("begun", flush=True)
 sys.stdin.read()
 """
@@ -185,7 +185,7 @@ def test_no_lane_outlives_who_started_it(how, by):
 
 def test_what_a_lane_takes_for_itself_counts_as_memory_of_the_run():
     class Taking(Adding):
-        def train(self, jobs, on_done, stop):
+        def work(self, jobs, on_done, stop):
             self.kept = b"x" * (jobs[0] * 2**20)
 
     before, both = peak_memory_mib(), [started(Taking()), started(Taking())]

@@ -1,12 +1,17 @@
 """Answering as a fleet: mixed users in one pass, each as if alone; the oracle is one memory added into the weights."""
 
+import os
+import sys
+
 import pytest
+import torch
 from families import every_family, written
 from toys import base_of, in_use, invented_rows, score_alone, tiny_model
 
 from imprint.base.fit import fit
 from imprint.base.settings import FitSettings
 from imprint.errors import IncompatibleBaseError
+from imprint.memory import serve
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
 from imprint.memory.serve import Server
@@ -102,6 +107,32 @@ def test_mixed_queries_are_answered_as_hugging_face_answers_each_alone(base, mem
         else:
             with remembering(base, memory):
                 assert text == generated(base, query, 8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lanes are no processes there")
+@pytest.mark.parametrize(("worth", "processes"), [(20, 1), (18, 2)])
+def test_from_so_many_queries_on_each_core_has_a_process_that_writes(base, memories, tmp_path, worth, processes):
+    """The same texts, in the order asked."""
+    answered_by, rows = mixed(memories)
+    queries, threads, real = [row.query for row in rows], torch.get_num_threads(), serve.decode
+
+    def recorded(*given):
+        (tmp_path / str(os.getpid())).touch()
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(serve, "decode", recorded)
+        patched.setattr(serve, "WORTH_A_PROCESS", worth)
+        try:
+            torch.set_num_threads(2)
+            texts = Server(base, 4).respond(answered_by, queries, 8)
+        finally:
+            torch.set_num_threads(threads)
+
+    assert len(list(tmp_path.iterdir())) == processes
+    one_by_one = Server(base, 4)
+    asked = zip(answered_by, queries, strict=True)
+    assert texts == [one_by_one.respond([memory], [query], 8)[0] for memory, query in asked]
 
 
 def test_a_response_ends_where_the_model_ends_it_and_is_no_longer_than_asked(llama):
