@@ -82,19 +82,19 @@ def test_rows_are_the_tokens_and_the_way_back_is_the_transpose():
     x, y = draw.normal(size=(12, 2, 6)).astype(np.float32), draw.normal(size=(2, 3, 4, 6)).astype(np.float32)
     rows, tokens = np.full((2, 3, 4, 6), np.nan, np.float32), np.zeros((12, 2, 6), np.float32)
 
-    kernels.to_rows(x, starts, lengths, firsts, cos, sin, rows)
-    kernels.from_rows(y, starts, lengths, firsts, cos, sin, tokens)
+    kernels.to_rows(x, starts, lengths, firsts, cos, sin, HALF, rows)
+    kernels.from_rows(y, starts, lengths, firsts, cos, sin, HALF, tokens)
 
     np.testing.assert_allclose((rows * y).sum(), (x * tokens).sum(), rtol=1e-4)
     assert not rows[:, 0, 3:].any()
     assert not rows[:, 2, 1:].any()
     assert not tokens[[7, 8, 10, 11]].any()
     plain = np.empty_like(rows)
-    kernels.to_rows(x, starts, lengths, firsts, cos[:0], sin[:0], plain)
+    kernels.to_rows(x, starts, lengths, firsts, cos[:0], sin[:0], HALF, plain)
     np.testing.assert_array_equal(plain[1, 0, :3], x[4:7, 1])
 
 
-NOTHING = np.empty((0, 0), np.float32)
+NOTHING, HALF = np.empty((0, 0), np.float32), kernels.half_of(6)
 
 
 def in_bf16(*shape, seed=0):
@@ -149,13 +149,19 @@ def test_rows_of_tokens_in_bf16_are_widened_and_rounded():
     starts, lengths, firsts, turn = np.array([2, 0]), np.array([3, 2]), np.array([0, 1]), torch.randn(3, 6)
     tokens, rows = in_bf16(5, 2, 6), torch.zeros(2, 2, 3, 6)
     (_, _), (_, _), (_, _), (half, whole) = both(
-        lambda x, c, s, into: kernels.to_rows(x, starts, lengths, firsts, c, s, into), tokens, turn, turn, rows
+        lambda x, c, s, into: kernels.to_rows(x, starts, lengths, firsts, c, s, HALF, into), tokens, turn, turn, rows
     )
     assert torch.equal(half, whole)
     assert half[:, 0].any()
     back = torch.zeros(5, 2, 6).bfloat16(), torch.zeros(5, 2, 6)
     assert_rounded_once(
-        both(lambda x, c, s, into: kernels.from_rows(x, starts, lengths, firsts, c, s, into), whole, turn, turn, back)
+        both(
+            lambda x, c, s, into: kernels.from_rows(x, starts, lengths, firsts, c, s, HALF, into),
+            whole,
+            turn,
+            turn,
+            back,
+        )
     )
 
 
@@ -188,25 +194,7 @@ def test_a_logit_that_is_no_number_is_seen_in_the_loss():
     assert not losses[1].isfinite()
 
 
-@pytest.mark.parametrize(("width", "asked"), [(1, 1), (5, 5), (16, 9), (33, 33), (33, 2)])
-@pytest.mark.parametrize("size", [1.0, 300.0], ids=["usual", "sure"])
-def test_causal_shares_and_their_slopes(width, asked, size):
-    """Of what comes later nothing is seen, however large it is; rows ask from where they may."""
-    firsts = np.array([0, width - asked, (width - asked) // 2])
-    scores = torch.randn(6, asked, width, generator=torch.Generator().manual_seed(width)) * size
-    places = torch.from_numpy(np.tile(firsts, 2))[:, None] + torch.arange(asked)  # two heads of three rows
-    later = torch.arange(width) > places[..., None]
-    scores[later] = 1e6
-    leaf = scores.double().requires_grad_()
-    expected = (leaf * 0.3).masked_fill(later, -torch.inf).softmax(-1)
-    grad = torch.randn(6, asked, width)
-    (wanted,) = torch.autograd.grad(expected, leaf, grad.double())
-
-    kernels.causal_shares(scores.numpy(), firsts, 0.3)
-    slopes = grad.clone()
-    kernels.causal_slopes(scores.numpy(), slopes.numpy(), 0.3)
-
-    torch.testing.assert_close(scores.double(), expected.detach(), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(slopes.double(), wanted, rtol=1e-4, atol=1e-5)
-    assert not scores[later].any()
-    assert not slopes[later].any()
+@pytest.mark.parametrize("numbers", [[-3.0, -1.5, -2.0], [0.0, -0.0, -1.0], [2.5, 1e3, -1e3], [-np.inf, -np.inf]])
+def test_the_largest_is_found_by_bits(numbers):
+    """In compiled code numbers below zero, whose bits go the other way, and infinities too."""
+    assert kernels._largest(np.array(numbers, np.float32)) == max(numbers)
