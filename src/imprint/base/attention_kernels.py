@@ -147,9 +147,12 @@ def attend_next(
     count, read = keys.shape[1], seen.shape[1]
     group = heads // count
     q, found = np.empty((heads, size), np.float32), np.empty((group, size), np.float32)
-    shares = np.empty((group, read), np.float32)
+    shares, lit = np.empty((group, read), np.float32), np.empty(read, np.float32)
     for row in range(rows):
         one = qkv[row : row + 1]
+        for i in range(read):
+            lit[i] = seen[row, i] != 0
+        lit[read - 1] = 1
         for head in range(heads):
             take(one, head, 0, 1, row, cos, sin, half, q[head : head + 1])
         for key in range(count):
@@ -159,15 +162,11 @@ def attend_next(
             np.dot(q[key * group : (key + 1) * group], k.T, shares)
             for head in range(group):
                 share = shares[head]
-                for i in range(read - 1):
-                    if not seen[row, i]:
-                        share[i] = -np.inf
+                for i in range(read):
+                    share[i] = share[i] * f4(scale) if lit[i] else -np.inf
                 largest = _largest(share)
                 for i in range(read):
-                    share[i] = _exp((share[i] - largest) * f4(scale))
-                for i in range(read - 1):
-                    if not seen[row, i]:
-                        share[i] = 0
+                    share[i] = _exp(share[i] - largest) * lit[i]
                 whole = f4(1) / _sum(share)
                 for i in range(read):
                     share[i] *= whole

@@ -85,15 +85,21 @@ def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
     if len(work) == 1:
         with _at_work():
             return [run(work[0], stop)]
+    with one_thread(), _at_work(), ThreadPoolExecutor(len(work) - 1) as pool:
+        try:
+            others = [pool.submit(or_stop, piece) for piece in work[1:]]
+            return [or_stop(work[0]), *(one.result() for one in others)]
+        finally:
+            stop.set()  # an interrupt may come while the others are waited for
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block an operation of PyTorch has one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _at_work(), ThreadPoolExecutor(len(work) - 1) as pool:
-            try:
-                others = [pool.submit(or_stop, piece) for piece in work[1:]]
-                return [or_stop(work[0]), *(one.result() for one in others)]
-            finally:
-                stop.set()  # an interrupt may come while the others are waited for
+        yield
     finally:
         torch.set_num_threads(threads)
 

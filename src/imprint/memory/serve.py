@@ -7,6 +7,7 @@ its own tokens, so an answer does not depend on the company.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss, nats_of
 from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
-from imprint.memory.lanes import ForkedLane, Lane, Stop, in_lanes, lanes_of, may_fork
+from imprint.memory.lanes import ForkedLane, Lane, Stop, in_lanes, lanes_of, may_fork, one_thread
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
 
@@ -31,8 +32,11 @@ ROWS = 16
 """Rows of one slot in one scoring pass."""
 QUERIES = 256
 """Queries answered in one pass of a lane, all slots together."""
-WORTH_A_PROCESS = 32
-"""Queries a lane from which on writing pays for processes."""
+WORTH_A_PROCESS = 128
+"""Queries a lane from which on writing pays for processes (docs/log.md)."""
+ONE_THREAD = 128
+"""Up to this width of a base a second thread within the products of writing gains a fifth at best, and loses as much
+where the two do not share a cache (docs/log.md)."""
 
 
 class _Slot(NamedTuple):
@@ -90,7 +94,9 @@ class Server:
             answers = decode(lane, [slot.memory for slot in group], rows, max_new_tokens)
             return list(zip((place for slot in group for place in slot.places), answers, strict=True))
 
-        answers = self._spread(run, passes, len(prompts), lanes, ForkedLane)
+        narrow = self._base.model.get_input_embeddings().weight.shape[1] <= ONE_THREAD  # type: ignore[operator]
+        with one_thread() if narrow else nullcontext():
+            answers = self._spread(run, passes, len(prompts), lanes, ForkedLane)
         tokenizer = self._base.encoder.tokenizer
         return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
 
