@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -155,7 +155,7 @@ def _blocked(
         if is_gated(module) and _suits_blocks(module.gate_proj):
             mine = [part for linear in _GATED for part in factors.get(f"{name}.{linear}", (None, None))]
             weights = Gated(*(getattr(module, linear).weight for linear in _GATED))
-            yield module, partial(_feed_forward, weights, mine, module.forward)
+            yield module, _FeedForward(weights, mine, module.forward)
 
 
 def _suits_blocks(linear: nn.Module) -> bool:
@@ -163,15 +163,45 @@ def _suits_blocks(linear: nn.Module) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and linear.bias is None
 
 
-def _feed_forward(
-    weights: Gated, factors: list[Tensor | None], otherwise: Callable[[Tensor], Tensor], x: Tensor
-) -> Tensor:
-    slots = next(len(factor) for factor in factors if factor is not None)
-    split = x.reshape(slots, -1, x.shape[-1])
-    if not merging_pays(split.shape[1], *weights.gate.shape):
-        return otherwise(x)
-    sizes = real_tokens(*split.shape[:2])
-    return BlockedFeedForward.apply(split, weights, sizes, *factors).view(x.shape)
+class _FeedForward:
+    """A gated feed-forward with memories: with many tokens a slot in blocks, with few in as few operations as can be.
+
+    With few tokens and gradients it is `otherwise`: the module's own linears, of which those with a memory are stacked.
+    """
+
+    def __init__(self, weights: Gated, factors: list[Tensor | None], otherwise: Callable[[Tensor], Tensor]) -> None:
+        self._weights, self._factors, self._otherwise = weights, factors, otherwise
+        self._there = [factor for factor in factors if factor is not None]
+        self._slots = len(self._there[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        split = x.reshape(self._slots, -1, x.shape[-1])
+        if merging_pays(split.shape[1], *self._weights.gate.shape):
+            sizes = real_tokens(*split.shape[:2])
+            return BlockedFeedForward.apply(split, self._weights, sizes, *self._factors).view(x.shape)  # type: ignore[no-any-return, no-untyped-call]
+        if torch.is_grad_enabled() or x.dtype != torch.float32 or len(self._there) < len(self._factors):
+            return self._otherwise(x)
+        return self._few(split).view(x.shape)
+
+    def _few(self, x: Tensor) -> Tensor:
+        """Gate and up as one product, W's and that of the factors; a step of writing is little else than operations."""
+        from imprint.base import kernels
+
+        (weight, a, b), down = self._first, self._weights.down
+        h = (x.flatten(0, 1) @ weight).view(*x.shape[:2], -1).baddbmm_(torch.bmm(x, a), b).flatten(0, 1)
+        active = h.new_empty(len(h), h.shape[1] // 2)
+        kernels.gate(kernels.array_of(h), kernels.array_of(active))
+        a, b = self._there[4:]
+        return (active @ down.T).view(x.shape).baddbmm_(torch.bmm(active.view(*x.shape[:2], -1), a), b)
+
+    @cached_property
+    def _first(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of gate and up: W [in, 2 · inner], A [slots, in, both ranks], and B [slots, both ranks, 2 · inner]."""
+        a_gate, b_gate, a_up, b_up = self._there[:4]
+        rank, inner = b_gate.shape[1:]
+        b = b_gate.new_zeros(self._slots, rank + b_up.shape[1], 2 * inner)
+        b[:, :rank, :inner], b[:, rank:, inner:] = b_gate, b_up
+        return torch.cat((self._weights.gate, self._weights.up)).T, torch.cat((a_gate, a_up), dim=2), b
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

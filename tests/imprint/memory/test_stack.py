@@ -136,6 +136,24 @@ def test_products_in_bf16_are_as_close_to_fp32_as_pytorchs_autocast(base, target
     assert torch.stack(ratios).median() < 1.25
 
 
+@pytest.mark.parametrize("base", ["llama", "qwen2"], indirect=True)
+@pytest.mark.parametrize("targets", [FEED_FORWARD, ("down",), ("up", "gate")], ids="-".join)
+def test_few_tokens_without_gradients_are_the_same_in_fewer_products(base, targets, monkeypatch):
+    """As when a fleet writes: where all of a feed-forward have memories, none of its linears is asked by itself."""
+    slots = [base.encoder.examples(invented_rows(f"u{slot}", 1)) for slot in range(3)]
+    factors, scales = drawn_factors(base, targets, (0, 1, 2)), torch.tensor([2.0, 0.5, 1.0])
+    expected = in_fleet(base, slots, factors, scales)
+    asked = []
+    linear = StackedLinear.forward
+    monkeypatch.setattr(StackedLinear, "forward", lambda self, x: (asked.append(self), linear(self, x))[1])
+
+    with torch.no_grad():
+        found = in_fleet(base, slots, factors, scales)
+
+    torch.testing.assert_close(found, expected.detach(), **CLOSE)
+    assert bool(asked) == (targets != FEED_FORWARD)
+
+
 def test_an_update_below_a_weights_last_digit_in_bf16_is_not_lost():
     """It is added in fp32, and decides which of many weights are rounded up."""
     linear = torch.nn.Linear(64, 64, bias=False).requires_grad_(False)
