@@ -1,8 +1,8 @@
 """Lanes: what works at once on a CPU's cores, one core each. A GPU is one lane.
 
 Small products gain little from a second thread inside them, and lose much to waiting for it: so each core has work of
-its own. Scoring has its lanes as threads. In training, which calls an operation every few microseconds, threads would
-wait for each other's Python: there every lane but the first is a process (decision 0026).
+its own. Scoring has its lanes as threads. In training and writing, which call an operation every few microseconds,
+threads would wait for each other's Python: there every lane but the first is a process (decision 0026).
 """
 
 from __future__ import annotations
