@@ -6,7 +6,8 @@
 Hugging Face runs a layer whole, for every token. In halves, what lies below the lowest memory is kept up to the
 feed-forward that carries it, and in the last layer only the tokens that a response is read from ask. Query, key
 and value are one product, and rotary embeddings are applied where the rows are gathered. On a CPU short rows attend
-one after the other (`attention`). Token by token (`token_by_token`) the halves are the same, and attend to what was kept.
+one after the other (`attention`). Token by token (`token_by_token`) the halves are the same, and attend to what was
+kept.
 """
 
 from __future__ import annotations
