@@ -1,8 +1,8 @@
 """Lanes: what works at once on a CPU's cores, one core each. A GPU is one lane.
 
-Small products gain little from a second thread inside them, and lose much to waiting for it: so each core has work of
-its own. Scoring has its lanes as threads. In training and writing, which call an operation every few microseconds,
-threads would wait for each other's Python: there every lane but the first is a process (decision 0026).
+Small products gain little from a second thread inside them, and lose much to waiting: so each core has work of its own.
+Scoring has its lanes as threads. In training and writing, with an operation every few microseconds, threads would wait
+for each other's Python: there every lane but the first is a process (decision 0026).
 """
 
 from __future__ import annotations
@@ -141,11 +141,10 @@ class ForkedLane:
         """Fork, unless that is done; to be called before any lane works."""
         if self._fork is not None or not may_fork():
             return
-        context = get_context("fork")
         # an interrupt is this process's to answer: before the fork can say so, and once all that ends it is in place
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            ours, theirs = context.Pipe()
+            ours, theirs = (context := get_context("fork")).Pipe()
             process = context.Process(target=_work_in, args=(self._lane, theirs, ours, os.getpid()), daemon=True)
             try:
                 process.start()
