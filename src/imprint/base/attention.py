@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from imprint.base.packing import Asked, Packed
+from imprint.base.packing import SHORT, Asked, Packed
 
 TILE = 64
 """Most tokens of a row that ask together: the later they ask, the more keys they look at."""
@@ -40,15 +40,15 @@ class AttentionByRow(Function):
         from imprint.base import attention_kernels, kernels
 
         size = turn[0].shape[-1]
-        tile, kept = tile_of(rows.width, size), bool(ctx.needs_input_grad[0])
+        tile, kept = tile_of(size), bool(ctx.needs_input_grad[0])
         room = heads * shares_of(asked, tile) if kept else tile * rows.width
         shares, answer = qkv.new_empty(room, dtype=torch.float32), qkv.new_zeros(asked.size, heads, size)
         places = rows.starts, rows.lengths, asked.firsts, asked.counts, asked.into
-        ctx.given = (*places, *_turns(turn, size), scale, tile, kernels.array_of(shares))
+        ctx.given = *places, *_turns(turn, size), scale, tile
         of_tokens = kernels.array_of(qkv.view(len(qkv), heads + 2 * keys, size))
-        attention_kernels.attend(of_tokens, *ctx.given, kept, kernels.array_of(answer))
+        attention_kernels.attend(of_tokens, *ctx.given, kernels.array_of(shares), kept, kernels.array_of(answer))
         ctx.size = size
-        ctx.save_for_backward(qkv)
+        ctx.save_for_backward(qkv, shares)  # so that a layer that is computed twice keeps neither
         return answer.flatten(1)
 
     @staticmethod
@@ -56,17 +56,17 @@ class AttentionByRow(Function):
         """The gradient of `qkv`."""
         from imprint.base import attention_kernels, kernels
 
-        (qkv,) = ctx.saved_tensors
+        qkv, shares = ctx.saved_tensors
         slopes = torch.zeros_like(qkv)
         of_tokens, of_slopes = (kernels.array_of(one.view(len(qkv), -1, ctx.size)) for one in (qkv, slopes))
         towards = kernels.array_of(grads[0].view(len(grads[0]), -1, ctx.size))
-        attention_kernels.attend_slopes(of_tokens, *ctx.given, towards, of_slopes)
+        attention_kernels.attend_slopes(of_tokens, *ctx.given, kernels.array_of(shares), towards, of_slopes)
         return slopes, None, None, None, None, None, None
 
 
-def tile_of(width: int, size: int) -> int:
-    """Tokens that ask together in rows of up to `width` tokens with heads of `size` numbers."""
-    return max(1, min(TILE, (ON_ONE_THREAD - 1) // (width * size)))
+def tile_of(size: int) -> int:
+    """Tokens that ask together, with heads of `size` numbers: the same for every row, whatever rows are beside it."""
+    return max(1, min(TILE, (ON_ONE_THREAD - 1) // (SHORT * size)))
 
 
 def shares_of(asked: Asked, tile: int) -> int:

@@ -11,11 +11,28 @@ shares of the softmax are kept, in the order in which they are made.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imprint.base import kernels
 from imprint.base.kernels import _dot, _exp, _kernel, _largest, _sum, f4, give, take
+
+
+def newer_than(mine: Path, theirs: Path) -> None:
+    """Make the file `mine` newer than `theirs`, where it is not and can be.
+
+    What numba keeps on disk of a file's functions it takes as long as that file is as old, and in it is what they call
+    of other files.
+    """
+    with suppress(OSError):  # an installation that cannot be written to changes as a whole
+        if theirs.stat().st_mtime_ns > mine.stat().st_mtime_ns:
+            mine.touch()
+
+
+newer_than(Path(__file__), Path(kernels.__file__))
 
 
 @_kernel
@@ -163,7 +180,7 @@ def attend_next(
             for head in range(group):
                 share = shares[head]
                 for i in range(read):
-                    share[i] = share[i] * f4(scale) if lit[i] else -np.inf
+                    share[i] = share[i] * f4(scale) if lit[i] else f4(-1e30)
                 largest = _largest(share)
                 for i in range(read):
                     share[i] = _exp(share[i] - largest) * lit[i]

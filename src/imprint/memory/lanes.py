@@ -211,8 +211,8 @@ def may_fork() -> bool:
 
     On other systems than Linux it cannot safely. Beside a thread that is inside PyTorch a fork would find locks that
     nobody opens: so only the main thread forks, and not while lanes work for another; who calls PyTorch on threads of
-    their own should not train beside them. Where there is a card, PyTorch refuses backward passes in a fork. And a
-    daemon of `multiprocessing` may not have children.
+    their own should neither train nor write beside them. Where there is a card, PyTorch refuses backward passes in a
+    fork. And a daemon of `multiprocessing` may not have children.
     """
     return (
         sys.platform == "linux"

@@ -6,6 +6,7 @@ its own tokens, so an answer does not depend on the company.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import takewhile
@@ -27,6 +28,8 @@ from imprint.errors import IncompatibleBaseError
 from imprint.memory.lanes import ForkedLane, Lane, Stop, in_lanes, lanes_of, may_fork, one_thread
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
+
+log = logging.getLogger(__name__)
 
 ROWS = 16
 """Rows of one slot in one scoring pass."""
@@ -157,7 +160,10 @@ class Server:
         first, *others = (_Lane(base, run, passes) for base in self._lanes[:lanes])
         workers = [first, *map(elsewhere, others)]
         for worker in workers:
-            worker.start()
+            try:
+                worker.start()
+            except OSError as error:  # it works on a thread of this one then
+                log.warning("no room for another process (%s): answers take longer", error)
         work = [(worker, range(number, len(passes), lanes)) for number, worker in enumerate(workers)]
         parts = in_lanes(lambda one, stop: one[0].work(one[1], lambda: None, stop), work)
         found = dict(pair for pairs in parts for pair in pairs)

@@ -184,24 +184,28 @@ class _FeedForward:
         return self._few(split).view(x.shape)
 
     def _few(self, x: Tensor) -> Tensor:
-        """Gate and up as one product, W's and that of the factors; a step of writing is little else than operations."""
+        """The factors of gate and up in one product each; a step of writing is little else than operations."""
         from imprint.base import kernels
 
-        (weight, a, b), down = self._first, self._weights.down
-        h = (x.flatten(0, 1) @ weight).view(*x.shape[:2], -1).baddbmm_(torch.bmm(x, a), b).flatten(0, 1)
-        active = h.new_empty(len(h), h.shape[1] // 2)
+        weights, (a, b), inner = self._weights, self._first, len(self._weights.gate)
+        flat = x.flatten(0, 1)
+        h = flat.new_empty(len(flat), 2 * inner)
+        for weight, into in ((weights.gate, h[:, :inner]), (weights.up, h[:, inner:])):
+            torch.mm(flat, weight.T, out=into)
+        h.view(*x.shape[:2], -1).baddbmm_(torch.bmm(x, a), b)
+        active = h.new_empty(len(h), inner)
         kernels.gate(kernels.array_of(h), kernels.array_of(active))
         a, b = self._there[4:]
-        return (active @ down.T).view(x.shape).baddbmm_(torch.bmm(active.view(*x.shape[:2], -1), a), b)
+        return (active @ weights.down.T).view(x.shape).baddbmm_(torch.bmm(active.view(*x.shape[:2], -1), a), b)
 
     @cached_property
-    def _first(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of gate and up: W [in, 2 · inner], A [slots, in, both ranks], and B [slots, both ranks, 2 · inner]."""
+    def _first(self) -> tuple[Tensor, Tensor]:
+        """Of gate and up: A [slots, in, both ranks], and B [slots, both ranks, 2 · inner]."""
         a_gate, b_gate, a_up, b_up = self._there[:4]
         rank, inner = b_gate.shape[1:]
         b = b_gate.new_zeros(self._slots, rank + b_up.shape[1], 2 * inner)
         b[:, :rank, :inner], b[:, rank:, inner:] = b_gate, b_up
-        return torch.cat((self._weights.gate, self._weights.up)).T, torch.cat((a_gate, a_up), dim=2), b
+        return torch.cat((a_gate, a_up), dim=2), b
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

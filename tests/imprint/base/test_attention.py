@@ -1,4 +1,4 @@
-"""Attention in blocks of rows against plain attention of each row alone, forward and back."""
+"""Attention row by row against plain attention of each row alone, forward and back."""
 
 import pytest
 import torch
@@ -40,8 +40,8 @@ def alone(qkv, rows, turn, heads, keys, scale):
 
 @pytest.mark.parametrize("keys", [4, 2, 1])
 @pytest.mark.parametrize("tile", [1, 5, 64])
-def test_blocks_of_rows_attend_as_each_row_alone(keys, tile, monkeypatch):
-    """Whatever the size of a block; also where several heads share a key, whose gradients then add up."""
+def test_rows_attend_as_each_row_alone(keys, tile, monkeypatch):
+    """Whatever the size of a tile; also where several heads share a key, whose gradients then add up."""
     monkeypatch.setattr(attention, "TILE", tile)
     rows, heads, scale = packed(UNEVEN), 4, 0.7
     torch.manual_seed(0)

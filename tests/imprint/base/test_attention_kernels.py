@@ -1,9 +1,14 @@
 """Softmax within rows, and a token more of each row, against plain torch."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from imprint.base import attention_kernels, kernels
+from imprint.base.attention import ON_ONE_THREAD, tile_of
+from imprint.base.packing import SHORT
 
 
 @pytest.mark.parametrize(("width", "asked"), [(1, 1), (5, 5), (16, 9), (33, 33), (33, 2)])
@@ -62,12 +67,22 @@ def test_one_more_token_looks_at_what_may_be_seen_and_is_kept_beside_it(keys):
 
 
 def test_tiles_of_a_row_are_small_enough_for_one_thread():
-    """Of rows and heads of every size that attention by row is for; OpenBLAS divides larger products."""
-    from imprint.base.attention import ON_ONE_THREAD, tile_of
-
+    """Of heads of every size; OpenBLAS divides larger products."""
     for size in (8, 24, 64, 128, 256):
-        for width in (1, 16, 100, 128):
-            tile = tile_of(width, size)
-            assert tile >= 1
-            assert tile * width * size < ON_ONE_THREAD
-    assert tile_of(37, 24) == 64
+        assert tile_of(size) >= 1
+        assert tile_of(size) * SHORT * size < ON_ONE_THREAD
+    assert tile_of(24) == 64
+
+
+def test_what_was_compiled_before_a_change_of_what_it_calls_is_not_taken(tmp_path):
+    """Numba looks at the age of the file that it compiles alone."""
+    assert Path(attention_kernels.__file__).stat().st_mtime_ns >= Path(kernels.__file__).stat().st_mtime_ns
+    mine, theirs = tmp_path / "mine.py", tmp_path / "theirs.py"
+    for file in (mine, theirs):
+        file.touch()
+    for seconds, renewed in ((1, False), (3, True)):
+        os.utime(mine, (2, 2))
+        os.utime(theirs, (seconds, seconds))
+        attention_kernels.newer_than(mine, theirs)
+        assert (mine.stat().st_mtime > 3) == renewed
+    attention_kernels.newer_than(tmp_path / "absent.py", theirs)

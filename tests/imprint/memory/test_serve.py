@@ -109,7 +109,7 @@ def test_mixed_queries_are_answered_as_hugging_face_answers_each_alone(base, mem
                 assert text == generated(base, query, 8)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="lanes are no processes there")
+@pytest.mark.skipif(sys.platform != "linux" or torch.accelerator.is_available(), reason="lanes are no processes there")
 @pytest.mark.parametrize(("worth", "processes"), [(20, 1), (18, 2)])
 def test_from_so_many_queries_on_each_core_has_a_process_that_writes(base, memories, tmp_path, worth, processes):
     """The same texts, in the order asked."""
