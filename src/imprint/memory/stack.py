@@ -149,7 +149,7 @@ _GATED = ("gate_proj", "up_proj", "down_proj")
 def _blocked(
     model: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]]
 ) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
-    """The gated feed-forwards that carry a memory, with a forward that works in blocks; none off the CPU."""
+    """The gated feed-forwards that carry a memory, with a forward made for many or few tokens; none off the CPU."""
     for name in dict.fromkeys(site.rpartition(".")[0] for site in factors):
         module: Any = model.get_submodule(name)
         if is_gated(module) and _suits_blocks(module.gate_proj):
