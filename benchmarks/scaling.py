@@ -25,7 +25,7 @@ from machine import release, timed
 from sections import Given, Measured, progress
 from setting import SEED, Options, Setting, User, make_setting, shards
 
-from imprint.base.examples import fingerprint_of_examples
+from imprint.base.examples import KeptExamples, fingerprint_of_examples
 from imprint.memory.inject import History, StoreRecord, train_memories
 from imprint.provenance import peak_memory_mib
 
@@ -80,8 +80,9 @@ def _about_slopes(numbers: dict[str, Any], crew: int) -> tuple[str, str]:
 
 def train_once(setting: Setting) -> dict[str, Any]:
     """Train all users of a setting as a run does; what it took. Memory is the whole process's."""
-    cuda = setting.device == "cuda"
-    _train(setting, setting.users[:1])  # the libraries' own
+    cuda, histories = setting.device == "cuda", _histories(setting.users)
+    setting = replace(setting, users=())  # a run has no other copy of them either
+    _train(setting, histories[:1])  # the libraries' own
     memory = {"before_mib": memory_now()}
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -97,26 +98,30 @@ def train_once(setting: Setting) -> dict[str, Any]:
             note("half")
 
     note("half")  # of one user there is no half
-    seconds, record = timed(lambda: _train(setting, setting.users, half_way), setting.device)
+    seconds, record = timed(lambda: _train(setting, histories, half_way), setting.device)
     note("peak")
     return {
-        "users": len(setting.users),
-        "seconds_per_user": seconds / len(setting.users),
+        "users": len(histories),
+        "seconds_per_user": seconds / len(histories),
         **memory,
         "memories_mib": record.bytes / MIB,
     }
 
 
+def _histories(users: Sequence[User]) -> list[History]:
+    """Users' rows as a run has them (`read_training`)."""
+    packs, kept = shards(), [KeptExamples(user.user_id, user.examples) for user in users]
+    return [
+        History(user.user_id, place % packs, fingerprint_of_examples(rows), rows)
+        for place, (user, rows) in enumerate(zip(users, kept, strict=True))
+    ]
+
+
 def _train(
-    setting: Setting, users: Sequence[User], on_user: Callable[[int, int], None] = lambda done, users: None
+    setting: Setting, histories: Sequence[History], on_user: Callable[[int, int], None] = lambda done, users: None
 ) -> StoreRecord:
     """Every user's memory, by crews, into a store that is thrown away."""
-    packs = shards()
-    histories = [
-        History(user.user_id, place % packs, fingerprint_of_examples(user.examples), user.examples)
-        for place, user in enumerate(users)
-    ]
-    configs = {user.user_id: setting.fixed for user in users}
+    configs = {one.user_id: setting.fixed for one in histories}
     with TemporaryDirectory(prefix="imprint-bench-store-") as folder:
         return train_memories(setting.base, histories, configs, SEED, setting.memory, Path(folder), {}, on_user)
 

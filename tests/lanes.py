@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
-from imprint.memory.lanes import ForkedLane
+from imprint.memory.forked import ForkedLane
 
 NOBODY_STOPS = threading.Event()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from imprint.errors import BaseModelError
 from imprint.provenance import fingerprint_of_rows
@@ -49,6 +49,47 @@ class Example:
     def response_tokens(self) -> int:
         """Tokens the loss is taken over."""
         return len(self.input_ids) - self.response_start
+
+
+class KeptExamples(Sequence[Example]):
+    """One user's examples as four arrays, for who holds those of many users and reads a few at a time.
+
+    As objects they take ten times as much memory. And who looks at an object writes into it (its count of references):
+    a process that was forked from this one would be left with a copy of all that is looked at here.
+    """
+
+    def __init__(self, user_id: str, examples: Iterable[Example]) -> None:
+        """Take over what there is of `examples`, all of this user."""
+        import numpy as np
+        import pyarrow as pa
+
+        rows = list(examples)
+        self._user_id = user_id
+        self._record_ids = pa.array([row.record_id for row in rows], pa.string())
+        self._ids = np.array([token for row in rows for token in row.input_ids], dtype=np.int32)
+        # of each row: where its tokens end, where its response starts, whether it is truncated
+        about = [(len(row.input_ids), row.response_start, row.truncated) for row in rows]
+        self._about = np.array(about, dtype=np.int32).reshape(-1, 3)
+        self._about[:, 0] = np.cumsum(self._about[:, 0])
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._about)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        """One of them, or some: objects, made now."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        row = range(len(self))[place]
+        end, start, truncated = self._about[row].tolist()
+        ids = self._ids[self._about[row - 1, 0] if row else 0 : end].tolist()
+        return Example(self._user_id, self._record_ids[row].as_py(), tuple(ids), start, bool(truncated))
 
 
 def fingerprint_of_examples(examples: Iterable[Example]) -> str:

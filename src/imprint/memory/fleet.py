@@ -26,8 +26,9 @@ from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import nats_of
 from imprint.base.trunk import Trunk, layers_for
+from imprint.memory.forked import ForkedLane
 from imprint.memory.inputs import HalfInputs
-from imprint.memory.lanes import ForkedLane, Stop, in_lanes, lanes_of
+from imprint.memory.lanes import Stop, in_lanes, lanes_of
 from imprint.memory.room import Room, bytes_for_steps, room_on_card, room_on_cpu
 from imprint.memory.settings import EarlyStopping, FleetSettings
 from imprint.memory.slots import Slots

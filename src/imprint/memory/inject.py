@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from imprint.base.examples import Example, fingerprint_of_examples
+from imprint.base.examples import Example, Interaction, KeptExamples, fingerprint_of_examples
 from imprint.base.histories import IndexRow, read_histories, users_of
 from imprint.base.load import BaseModelInUse
 from imprint.data.atomic import read_manifest
@@ -93,15 +93,18 @@ def read_training(
     The validation split is read only where training may stop by it.
     """
     users = users_of(index, *roles)
-    train, encode = read_histories(table, users, "train"), base.encoder.examples
+    train = read_histories(table, users, "train")
     validation = {} if early_stopping is None else read_histories(table, users, "validation")
+
+    def kept(histories: dict[str, list[Interaction]], user_id: str) -> KeptExamples:
+        return KeptExamples(user_id, map(base.encoder.example, histories.pop(user_id, [])))
+
     return [
         History(
             user["user_id"],
             user["shard"],
             user["fingerprint"],
-            encode(train[user["user_id"]]),
-            encode(validation.get(user["user_id"], [])),
+            *(kept(rows, user["user_id"]) for rows in (train, validation)),
         )
         for user in users
     ]
@@ -229,7 +232,7 @@ def _train_crews(
         if all(_part(parts, history.user_id).is_file() for history in crew):
             continue
         count = partial(_count, on_user, start)
-        jobs = [Job(one.user_id, one.examples, configs[one.user_id], one.validation) for one in crew]
+        jobs = [Job(one.user_id, list(one.examples), configs[one.user_id], list(one.validation)) for one in crew]
         for trained in training.train(jobs, count):
             if trained.memory.finite:
                 write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)

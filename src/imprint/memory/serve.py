@@ -25,7 +25,8 @@ from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss, nats_of
 from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
-from imprint.memory.lanes import ForkedLane, Lane, Stop, in_lanes, lanes_of, may_fork, one_thread
+from imprint.memory.forked import ForkedLane, Lane, may_fork
+from imprint.memory.lanes import Stop, in_lanes, lanes_of, one_thread
 from imprint.memory.stack import stack_memories, stacked
 from imprint.memory.weights import Memory
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from lanes import Adding, started, work
 
-from imprint.memory.lanes import ForkedLane, in_lanes
+from imprint.memory.forked import ForkedLane
+from imprint.memory.lanes import in_lanes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
 

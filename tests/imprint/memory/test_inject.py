@@ -295,6 +295,6 @@ def test_validation_rows_are_read_only_where_training_may_stop_by_them(llama):
 
     assert [one.user_id for one in off] == [one.user_id for one in on] == ["u1", "u2"]
     assert [[row.record_id for row in one.examples] for one in on] == [["u1-0", "u1-1"], ["u2-0", "u2-1"]]
-    assert [one.examples for one in off] == [one.examples for one in on]
+    assert [list(one.examples) for one in off] == [list(one.examples) for one in on]
     assert [[row.record_id for row in one.validation] for one in on] == [["u1-2"], ["u2-2"]]
     assert [list(one.validation) for one in off] == [[], []]
