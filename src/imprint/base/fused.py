@@ -215,8 +215,44 @@ def linear(module: nn.Module, x: Tensor) -> Tensor:
     """What a linear makes of `x`, computed in the format of `x`, whatever the weights are kept in."""
     if type(module) is not nn.Linear or module.weight.dtype == x.dtype:
         return module(x)  # type: ignore[no-any-return]  # with a memory it sees to that itself
-    bias = None if module.bias is None else module.bias.to(x.dtype)
-    return nn.functional.linear(x, module.weight.to(x.dtype), bias)
+    return product(x, module.weight.to(x.dtype), None if module.bias is None else module.bias.to(x.dtype))
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """X weightᵀ + bias, in the format of all three; the weight is frozen."""
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x[..., 0].numel() <= IN_ONE_PRODUCT:
+        return nn.functional.linear(x, weight, bias)
+    return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+IN_ONE_PRODUCT = 1024
+"""Tokens at most in one product of bf16. A CPU's are compiled for each number of tokens anew, and what is compiled
+keeps half a MiB: so batches of any size are made of products of few sizes (docs/log.md)."""
+
+
+class _Product(Function):
+    """`product` in parts of so many tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _in_parts(x, weight.T, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _in_parts(grads[0], weight, None), None, None
+
+
+def _in_parts(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    flat = x.reshape(-1, x.shape[-1])
+    y = flat.new_empty(len(flat), weight.shape[1])
+    for rows, into in zip(flat.split(IN_ONE_PRODUCT), y.split(IN_ONE_PRODUCT), strict=True):
+        if bias is None:
+            torch.mm(rows, weight, out=into)
+        else:
+            torch.addmm(bias, rows, weight, out=into)
+    return y.view(*x.shape[:-1], -1)
 
 
 def all_gated(model: nn.Module) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from imprint.base.attention import AttentionByRow, Turn, from_rows, into_rows, whole_rows
-from imprint.base.fused import kernels_hold, linear, normed_sum
+from imprint.base.fused import kernels_hold, linear, normed_sum, product
 from imprint.base.packing import SHORT, Asked, Packed, attention_in_rows
 
 Stream = tuple[Tensor, Tensor | None]
@@ -116,7 +116,7 @@ def _qkv(attention: Any, x: Tensor) -> Tensor:
     if not joined or x[..., 0].numel() < x.shape[-1]:  # with few tokens joining the weights is dearer
         return torch.cat([linear(one, x) for one in linears], dim=-1)
     bias = None if linears[0].bias is None else torch.cat([one.bias for one in linears]).to(x.dtype)
-    return nn.functional.linear(x, torch.cat([one.weight for one in linears]).to(x.dtype), bias)
+    return product(x, torch.cat([one.weight for one in linears]).to(x.dtype), bias)
 
 
 class _ToRows(Function):

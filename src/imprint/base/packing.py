@@ -152,12 +152,12 @@ def pack(slots: Sequence[Sequence[Example]], device: Any = "cpu") -> Packed:
 
 
 def rounded(tokens: int) -> int:
-    """So many tokens or a few more: the next multiple of 16, beyond 256 of 64, beyond 1,024 of a power of two.
+    """So many tokens or a few more: the next multiple of 16, beyond 256 of 64.
 
-    That one is a sixteenth to an eighth of what is rounded. So there are few sizes: a CPU's bf16 products are compiled
-    for each anew, and what that leaves, half a MiB each, lies between the tensors on the heap (docs/log.md).
+    So steps are of few sizes: a CPU's bf16 products are compiled for each size anew, and what that leaves lies between
+    the tensors on the heap (docs/log.md).
     """
-    unit = 16 if tokens <= 256 else max(64, 2 ** ((tokens - 1).bit_length() - 4))
+    unit = 16 if tokens <= 256 else 64
     return -(-tokens // unit) * unit
 
 

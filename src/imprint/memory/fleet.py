@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imprint.base.allocator import give_back_memory
 from imprint.base.examples import Example
 from imprint.base.fused import fused
 from imprint.base.load import BaseModelInUse
@@ -110,9 +111,10 @@ class _Lane:
         """Nothing to be done: this lane is where it is."""
 
     def forget_rows(self) -> None:
-        """Drop the inputs kept so far."""
+        """Drop the inputs kept so far, and leave the system what is free."""
         if self.inputs is not None:
             self.inputs.forget()
+        give_back_memory()
 
     def work(self, jobs: Sequence[tuple[int, Job]], on_done: Callable[[], None], stop: Stop) -> list[Finished]:
         """Train these jobs, each with its place; whoever is done makes room for the next.

@@ -43,3 +43,32 @@ def test_there_are_no_more_heaps_than_cores() -> None:
     command = [sys.executable, "-c", EIGHT_THREADS_ON_TWO_CORES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 1 <= len(re.findall(r"^Arena \d+:", done.stderr, re.MULTILINE)) <= 2
+
+
+HALF_A_GIGABYTE_COMES_AND_GOES = """
+from pathlib import Path
+
+import torch
+
+from imprint.base.allocator import give_back_memory, settle_allocator
+
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+
+
+settle_allocator()
+tensors = [torch.ones(2**18) for _ in range(500)]
+del tensors[:-1]
+before = resident()
+give_back_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's")
+def test_what_is_free_is_given_back_also_below_what_is_in_use() -> None:
+    command = [sys.executable, "-c", HALF_A_GIGABYTE_COMES_AND_GOES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 400  # of 499 MiB

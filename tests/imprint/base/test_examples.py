@@ -1,9 +1,11 @@
 """How interactions become token ids."""
 
+import tracemalloc
+
 import pytest
 from toys import WORDS, invented_rows
 
-from imprint.base.examples import Encoder, Interaction, collate
+from imprint.base.examples import Encoder, Example, Interaction, KeptExamples, collate
 from imprint.errors import BaseModelError
 
 
@@ -53,3 +55,37 @@ def test_a_tokenizer_without_an_end_is_refused(tokenizer):
 
     with pytest.raises(BaseModelError, match="end-of-sequence"):
         Encoder(endless, 8, 8)
+
+
+def many(user, rows):
+    """Rows of a length as users write them, some of them truncated; every number is an object of its own."""
+    ids = [tuple(1000 + 7 * row + place for place in range(20 + row % 30)) for row in range(rows)]
+    return [Example(user, f"{user}-ünï-{row}", mine, row % 20, row % 3 == 0) for row, mine in enumerate(ids)]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9])
+def test_kept_examples_are_those_that_were_given(rows):
+    given = many("u1", rows)
+    kept = KeptExamples("u1", iter(given))
+
+    assert len(kept) == rows
+    assert list(kept) == given
+    assert [kept[place] for place in range(-rows, 0)] == given
+    assert kept[2:-1] == given[2:-1]
+    assert kept[::-2] == given[::-2]
+    with pytest.raises(IndexError):
+        kept[rows]
+
+
+def test_kept_examples_take_a_fifth_of_the_memory_at_most():
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        given = many("u1", 400)
+        as_objects = tracemalloc.get_traced_memory()[0] - before
+        kept = KeptExamples("u1", given)
+        in_arrays = tracemalloc.get_traced_memory()[0] - before - as_objects  # but for record ids, which Arrow has
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == len(given)
+    assert in_arrays < as_objects / 5

@@ -1,12 +1,16 @@
 """The fused operations against plain PyTorch: value and gradient, and a model that is the same afterwards."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from families import CAUSAL, config_of, model_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from imprint.base.fused import fused, nats_per_label, normed_sum
+from imprint.base.fused import IN_ONE_PRODUCT, fused, nats_per_label, normed_sum, product
 
 EXACT, ROUNDED = {"rtol": 1e-4, "atol": 1e-5}, {"rtol": 2**-7, "atol": 1e-5}
 WITH_LAYER_NORM = ("gpt2", "gpt_neox", "opt", "roberta")
@@ -201,3 +205,57 @@ def test_nats_of_a_half_precision_model_are_summed_in_full():
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("tokens", [IN_ONE_PRODUCT, IN_ONE_PRODUCT + 1, 2 * IN_ONE_PRODUCT + 300])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_product_in_parts_is_the_product(tokens, with_bias):
+    """Value and gradient, of tokens in slots as of tokens in a row."""
+    draw = torch.Generator().manual_seed(3)
+    weight, bias = (torch.randn(*shape, generator=draw).bfloat16() for shape in ((24, 16), (24,)))
+    x = torch.randn(1, tokens, 16, generator=draw).bfloat16().requires_grad_()
+    slope = torch.randn(1, tokens, 24, generator=draw).bfloat16()
+    found = []
+    for of in (product, nn.functional.linear):
+        y = of(x, weight, bias if with_bias else None)
+        found.append((y.detach(), *torch.autograd.grad(y, x, slope)))
+
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=2**-7)
+    assert torch.equal(product(x[0], weight, None), product(x, weight, None)[0])
+
+
+TWENTY_SIZES = """
+import ctypes
+
+import torch
+
+from imprint.base.fused import product
+
+
+class Heap(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks in_use free keepcost".split()
+    _fields_ = [(name, ctypes.c_size_t) for name in names]
+
+
+def in_use():
+    asked = ctypes.CDLL("libc.so.6").mallinfo2
+    asked.restype = Heap
+    return asked().in_use
+
+
+weight = torch.ones(96, 64).bfloat16()
+product(torch.ones(2048 + 64, 64).bfloat16(), weight, None)
+before = in_use()
+for thousands in range(3, 23):
+    product(torch.ones(1024 * thousands + 64, 64).bfloat16(), weight, None)
+print(in_use() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc what is in use")
+def test_batches_of_many_sizes_leave_next_to_nothing_behind():
+    """Where products in bf16 are compiled, each size of them keeps half a MiB."""
+    command = [sys.executable, "-c", TWENTY_SIZES]
+    left = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert left < 2**21

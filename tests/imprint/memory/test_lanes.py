@@ -15,7 +15,7 @@ import torch
 from lanes import Adding, Endless, gone, started, work
 
 from imprint.errors import IncompatibleBaseError, SettingsError
-from imprint.provenance import peak_memory_mib
+from imprint.provenance import own_memory_mib, peak_memory_mib
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
 
@@ -40,6 +40,30 @@ def test_one_process_does_all_of_a_lanes_work_and_keeps_what_it_learns():
     assert first.where == second.where == third.where != os.getpid()
     assert done == [1, 1]
     assert first.threads == 1
+
+
+def test_a_fork_is_left_with_no_copies_when_the_parent_collects_garbage():
+    """The collector writes to every object that it looks at, and each page written to is one more."""
+
+    class Weighing(Adding):
+        def work(self, jobs, on_done, stop):
+            return own_memory_mib()
+
+    objects = [[place] for place in range(400_000)]  # 40 MiB
+    lane = started(Weighing())
+    before = work(lane, [])
+    gc.collect()
+    assert work(lane, []) - before < 10
+    assert len(objects) == 400_000
+
+
+def test_when_the_last_fork_has_ended_the_collector_looks_at_everything_again():
+    first, second = started(Adding()), started(Adding())
+    assert gc.get_freeze_count()
+    del first
+    assert gc.get_freeze_count()
+    del second
+    assert not gc.get_freeze_count()
 
 
 def test_it_computes_after_its_parent_has_with_several_threads():
