@@ -219,7 +219,7 @@ def linear(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """X weightᵀ + bias, in the format of all three; the weight is frozen."""
+    """What x weightᵀ + bias is, computed in the format of all three; the weight is frozen."""
     if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x[..., 0].numel() <= IN_ONE_PRODUCT:
         return nn.functional.linear(x, weight, bias)
     return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
