@@ -52,7 +52,7 @@ class Example:
 
 
 class KeptExamples(Sequence[Example]):
-    """One user's examples as four arrays, for who holds those of many users and reads a few at a time.
+    """One user's examples as three arrays, for who holds those of many users and reads a few at a time.
 
     As objects they take ten times as much memory. And who looks at an object writes into it (its count of references):
     a process that was forked from this one would be left with a copy of all that is looked at here.
@@ -69,7 +69,7 @@ class KeptExamples(Sequence[Example]):
         self._ids = np.array([token for row in rows for token in row.input_ids], dtype=np.int32)
         # of each row: where its tokens end, where its response starts, whether it is truncated
         about = [(len(row.input_ids), row.response_start, row.truncated) for row in rows]
-        self._about = np.array(about, dtype=np.int32).reshape(-1, 3)
+        self._about = np.array(about, dtype=np.int64).reshape(-1, 3)
         self._about[:, 0] = np.cumsum(self._about[:, 0])
 
     def __len__(self) -> int:

@@ -21,6 +21,11 @@ TWICE = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 """Runs a function and keeps its inputs alone; it runs again in the backward pass. Nothing here draws random numbers."""
 
 
+IN_ONE_PRODUCT = 1024
+"""Tokens at most in one product of bf16. A CPU's are compiled for each number of tokens anew, and what is compiled
+keeps half a MiB: so batches of any size are made of products of few sizes (docs/log.md)."""
+
+
 class _RMSNorm(Function):
     """x + more, and of that sum, s / rms(s) * weight over the last dimension, in `dtype`; `more` may be None."""
 
@@ -213,21 +218,16 @@ def _forward_of(module: Any, products: torch.dtype | None) -> Callable[[Tensor],
 
 def linear(module: nn.Module, x: Tensor) -> Tensor:
     """What a linear makes of `x`, computed in the format of `x`, whatever the weights are kept in."""
-    if type(module) is not nn.Linear or module.weight.dtype == x.dtype:
+    if type(module) is not nn.Linear or module.weight.dtype == x.dtype == torch.float32:
         return module(x)  # type: ignore[no-any-return]  # with a memory it sees to that itself
     return product(x, module.weight.to(x.dtype), None if module.bias is None else module.bias.to(x.dtype))
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What x weightᵀ + bias is, computed in the format of all three; the weight is frozen."""
-    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x[..., 0].numel() <= IN_ONE_PRODUCT:
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x.numel() <= IN_ONE_PRODUCT * x.shape[-1]:
         return nn.functional.linear(x, weight, bias)
     return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
-
-
-IN_ONE_PRODUCT = 1024
-"""Tokens at most in one product of bf16. A CPU's are compiled for each number of tokens anew, and what is compiled
-keeps half a MiB: so batches of any size are made of products of few sizes (docs/log.md)."""
 
 
 class _Product(Function):

@@ -113,7 +113,7 @@ def _qkv(attention: Any, x: Tensor) -> Tensor:
     """Query, key and value side by side, [slots, tokens, (heads + 2 · key heads) · size]."""
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
     joined = all(type(one) is nn.Linear for one in linears)  # else one carries a memory
-    if not joined or x[..., 0].numel() < x.shape[-1]:  # with few tokens joining the weights is dearer
+    if not joined or x.numel() < x.shape[-1] ** 2:  # with few tokens joining the weights is dearer
         return torch.cat([linear(one, x) for one in linears], dim=-1)
     bias = None if linears[0].bias is None else torch.cat([one.bias for one in linears]).to(x.dtype)
     return product(x, torch.cat([one.weight for one in linears]).to(x.dtype), bias)

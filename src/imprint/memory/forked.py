@@ -48,14 +48,33 @@ class Lane(Protocol):
         """Nothing comes back from this."""
 
 
-_living: set[int] = set()
-"""Forks of this process that have not ended."""
+class _Living:
+    """How many forks of this process there are; the garbage collector leaves alone what is older than the first."""
+
+    def __init__(self) -> None:
+        # a garbage collection may end a fork, also while one begins on the same thread
+        self._forks, self._froze, self._lock = 0, False, threading.RLock()
+
+    def begin(self) -> None:
+        """There will be one more."""
+        with self._lock:
+            # not at each fork: a lane in a cycle that nobody needs any more is garbage that has to be found
+            if not self._forks:
+                self._froze = not gc.get_freeze_count()  # else an application has, and thaws what it froze
+                gc.freeze()
+            self._forks += 1
+
+    def end(self) -> None:
+        """There is one less."""
+        with self._lock:
+            self._forks -= 1
+            if not self._forks and self._froze:
+                gc.unfreeze()
 
 
-def _thaw() -> None:
-    """Let the garbage collector look again at what was here before the forks, once there are none."""
-    if not _living:
-        gc.unfreeze()
+_living = _Living()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_living.__init__)  # type: ignore[misc]  # they are the parent's
 
 
 class ForkedLane:
@@ -80,16 +99,15 @@ class ForkedLane:
         try:
             ours, theirs = (context := get_context("fork")).Pipe()
             process = context.Process(target=_work_in, args=(self._lane, theirs, ours, os.getpid()), daemon=True)
-            gc.freeze()
+            _living.begin()
             try:
                 process.start()
-                _living.add(process.pid or 0)
             except OSError:  # no room for another process
+                _living.end()
                 ours.close()
                 raise
             finally:
                 theirs.close()
-                _thaw()
             self._fork = ours, process.pid or 0, weakref.finalize(self, _end, process, ours, os.getpid())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -190,7 +208,7 @@ class _Orphaned:
 def _work_in(lane: Lane, connection: Connection, parents: Connection, parent: int) -> None:
     """The life of a lane's process: work, as long as there is somebody to ask for it."""
     parents.close()
-    _living.clear()  # what is inherited stays frozen: nor, being another's, is any of it finalised here
+    gc.freeze()  # what is inherited is neither looked through nor, being another's, finalised here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     orphaned = _Orphaned(parent)
@@ -231,9 +249,10 @@ def _that_travels(error: Exception) -> Exception:
 
 def _end(process: BaseProcess, connection: Connection, owner: int) -> None:
     if os.getpid() == owner:  # a fork has copies of these, and no say
-        connection.close()
-        process.kill()
-        process.join()
-        FORKS.is_gone(process.pid or 0)
-        _living.discard(process.pid or 0)
-        _thaw()
+        try:
+            connection.close()
+            process.kill()
+            process.join()
+        finally:
+            FORKS.is_gone(process.pid or 0)
+            _living.end()

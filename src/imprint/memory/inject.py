@@ -96,15 +96,16 @@ def read_training(
     train = read_histories(table, users, "train")
     validation = {} if early_stopping is None else read_histories(table, users, "validation")
 
-    def kept(histories: dict[str, list[Interaction]], user_id: str) -> KeptExamples:
-        return KeptExamples(user_id, map(base.encoder.example, histories.pop(user_id, [])))
+    def kept(user_id: str, rows: Sequence[Interaction]) -> KeptExamples:
+        return KeptExamples(user_id, map(base.encoder.example, rows))
 
     return [
         History(
             user["user_id"],
             user["shard"],
             user["fingerprint"],
-            *(kept(rows, user["user_id"]) for rows in (train, validation)),
+            kept(user["user_id"], train.pop(user["user_id"])),
+            kept(user["user_id"], validation.get(user["user_id"], [])),
         )
         for user in users
     ]
@@ -232,8 +233,8 @@ def _train_crews(
         if all(_part(parts, history.user_id).is_file() for history in crew):
             continue
         count = partial(_count, on_user, start)
-        jobs = [Job(one.user_id, list(one.examples), configs[one.user_id], list(one.validation)) for one in crew]
-        for trained in training.train(jobs, count):
+        # nothing here holds the jobs or the memories: the next crew's are made when these are gone
+        for trained in training.train([_job(one, configs[one.user_id]) for one in crew], count):
             if trained.memory.finite:
                 write_part(_part(parts, trained.memory.user_id), trained.memory, trained.seconds)
             else:  # a store of it would be found finished by every later run
@@ -245,6 +246,10 @@ def _train_crews(
             f"of them {diverged[0]} in the config {configs[diverged[0]].model_dump_json()}. Next: lower learning_rate, "
             "in memory.fixed_config or the upper bound in search.space, and run again."
         )
+
+
+def _job(one: History, config: MemoryConfig) -> Job:
+    return Job(one.user_id, list(one.examples), config, list(one.validation))
 
 
 def _count(on_user: Callable[[int], None], before: int, done: int, _: int) -> None:

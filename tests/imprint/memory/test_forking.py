@@ -1,5 +1,6 @@
 """Where a lane is no process: it works where it is, and makes the same."""
 
+import gc
 import os
 import sys
 import threading
@@ -62,6 +63,7 @@ def test_without_room_for_a_process_nothing_is_left_half_started(monkeypatch):
         full.setattr(os, "fork", refuse)
         with pytest.raises(BlockingIOError):
             lane.start()
+    assert not gc.get_freeze_count()
     assert work(lane, [1]).where == os.getpid()
     lane.start()
     assert work(lane, [1]).where != os.getpid()

@@ -15,6 +15,7 @@ import torch
 from lanes import Adding, Endless, gone, started, work
 
 from imprint.errors import IncompatibleBaseError, SettingsError
+from imprint.memory.lanes import in_lanes
 from imprint.provenance import own_memory_mib, peak_memory_mib
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threads there")
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lanes are threa
 
 @pytest.fixture(autouse=True)
 def nobody_is_left():
+    gc.collect()  # also who was there before
     before = set(active_children())
     yield
     gc.collect()  # an error keeps the frames that it passed
@@ -52,6 +54,8 @@ def test_a_fork_is_left_with_no_copies_when_the_parent_collects_garbage():
     objects = [[place] for place in range(400_000)]  # 40 MiB
     lane = started(Weighing())
     before = work(lane, [])
+    assert before  # the system says it
+    assert len(active_children()) == 1  # another would share the pages with it
     gc.collect()
     assert work(lane, []) - before < 10
     assert len(objects) == 400_000
@@ -64,6 +68,36 @@ def test_when_the_last_fork_has_ended_the_collector_looks_at_everything_again():
     assert gc.get_freeze_count()
     del second
     assert not gc.get_freeze_count()
+
+
+def test_a_fork_that_only_garbage_still_holds_ends_when_that_is_collected():
+    """Also where another has begun meanwhile."""
+    first = started(Adding())
+    held: list[object] = [first]
+    held.append(held)
+    pid = work(first, [1]).where
+    del first, held
+    second = started(Adding())
+    gc.collect()
+    assert gone(pid)
+    assert work(second, [1]).sum == 1
+
+
+def test_an_error_in_a_fork_leaves_no_cycle_that_would_keep_it():
+    made, pids = [started(Adding()), started(Adding())], []
+
+    def run(lane, stop):
+        pids.append(work(lane, [1]).where)
+        work(lane, [ValueError("no")] * len(pids[1:]), stop=stop)
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="no"):
+            in_lanes(run, made)
+        made.clear()
+        assert [gone(pid) for pid in pids] == [True, True]
+    finally:
+        gc.enable()
 
 
 def test_it_computes_after_its_parent_has_with_several_threads():
