@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -54,17 +54,15 @@ def in_lanes(run: Callable[[Any, Stop], Any], work: Sequence[Any]) -> list[Any]:
     if len(work) == 1:
         with AT_WORK():
             return [run(work[0], stop)]
-    others: list[Future[Any]] = []
     with one_thread(), AT_WORK(), ThreadPoolExecutor(len(work) - 1) as pool:
         try:
-            others += [pool.submit(or_stop, piece) for piece in work[1:]]
+            others = [pool.submit(or_stop, piece) for piece in work[1:]]
             found = [or_stop(work[0])]
             while others:  # no name for one of them: an error's frames would keep what has the error
                 found.append(others.pop(0).result())
             return found
         finally:
             stop.set()  # an interrupt may come while the others are waited for
-            others.clear()
 
 
 @contextmanager
