@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 import torch
 
+from imprint.base.allocator import give_back_memory
 from imprint.memory.lanes import AT_WORK, Stop
 from imprint.provenance import FORKS, own_memory_mib
 
@@ -94,6 +95,7 @@ class ForkedLane:
         """Fork, unless that is done; to be called before any lane works."""
         if self._fork is not None or not may_fork():
             return
+        give_back_memory()  # what is free would be shared too, and there twice once both write to it
         # an interrupt is this process's to answer: before the fork can say so, and once all that ends it is in place
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
