@@ -1,23 +1,19 @@
 """Many users into one store: what is kept after a kill, and what is trained again."""
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.dataset as pads
 import pytest
 import torch
 from fleets import threads
 from toys import invented_rows
 
-from imprint.base.examples import Example
 from imprint.base.fit import TRAINING_VERSION
 from imprint.data.atomic import read_manifest
 from imprint.memory import training
 from imprint.memory.config import MemoryConfig
 from imprint.memory.fleet import Fleet
-from imprint.memory.inject import History, read_training, train_memories
+from imprint.memory.inject import History, train_memories
 from imprint.memory.inputs import HalfInputs
 from imprint.memory.settings import EarlyStopping, FleetSettings, MemorySettings
 from imprint.memory.store import MemoryStore
@@ -270,35 +266,3 @@ def test_the_name_of_a_store_follows_the_option_and_the_rows_it_reads(llama, tmp
 
     assert names["off"] == names["off, with rows"] == fingerprint(made_of, rows)
     assert len(set(names.values())) == 4
-
-
-def test_validation_rows_are_read_only_where_training_may_stop_by_them(llama):
-    """And never a test row, nor a row of a user without a memory."""
-    splits = ["train", "train", "validation", "test"]
-    rows = [
-        {"user_id": user, "record_id": f"{user}-{n}", "query": "river", "response": f"{split} {user}", "persona": None}
-        | {"split": split, "order": n, "attributes": None, "task": "dialogue"}
-        for user in ("u1", "u2", "background")
-        for n, split in enumerate(splits)
-    ]
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in rows[0] if name not in ("persona", "order", "attributes")),
-            ("persona", pa.list_(pa.string())),
-            ("order", pa.int64()),
-            ("attributes", pa.map_(pa.string(), pa.string())),
-        ]
-    )
-    table = pads.dataset(pa.Table.from_pylist(rows, schema=schema))
-    roles = {"u1": "pilot", "u2": "reported", "background": "background"}
-    index = [{"user_id": user, "role": role, "shard": 0, "fingerprint": user} for user, role in roles.items()]
-
-    before = {id(one) for one in gc.get_objects() if type(one) is Example}
-    off, on = read_training(llama, table, index), read_training(llama, table, index, PATIENT)
-    assert {id(one) for one in gc.get_objects() if type(one) is Example} <= before  # rows are in arrays
-
-    assert [one.user_id for one in off] == [one.user_id for one in on] == ["u1", "u2"]
-    assert [[row.record_id for row in one.examples] for one in on] == [["u1-0", "u1-1"], ["u2-0", "u2-1"]]
-    assert [list(one.examples) for one in off] == [list(one.examples) for one in on]
-    assert [[row.record_id for row in one.validation] for one in on] == [["u1-2"], ["u2-2"]]
-    assert [list(one.validation) for one in off] == [[], []]
