@@ -2,7 +2,7 @@
 
 Pages are shared with the fork until either process writes to one, and then there are two. To read a Python object is to
 write its count of references, and the garbage collector writes to every object that it looks at. So neither process
-looks through what was there before the fork; and what both would read again and again should lie in arrays.
+looks through what is older than the first fork; and what both would read again and again should lie in arrays.
 """
 
 from __future__ import annotations
