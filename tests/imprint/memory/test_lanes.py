@@ -203,6 +203,7 @@ def test_of_two_lanes_each_ends_alone():
 
 PARENT = """
 import os, signal, sys
+from select import select
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not so where tests run in a shell's background
 sys.path.insert(0, sys.argv[1])
 from multiprocessing import active_children
@@ -214,7 +215,8 @@ print(*(process.pid for process in active_children()), flush=True)
 if kind == "at work":
     lanes[-1].work([], lambda: print("begun", flush=True), NOBODY_STOPS)
 print("begun", flush=True)
-sys.stdin.read()
+while not select([sys.stdin], [], [], 0.1)[0]:
+    pass  # an interrupt just before a read is answered only after it
 """
 
 
