@@ -17,11 +17,15 @@ they were added into, and what they are needed for comes out of the same product
           └───────────────┴─────────┘
 
 Products are computed in the format of `x`; the factors, the sum W + A B and the sums of gradients over blocks are fp32.
+
+To cut a tensor takes PyTorch as long as a tenth of a block's product. So tensors are cut into all their blocks at once,
+and what a block is computed in is cut once for each size of block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -53,136 +57,201 @@ class BlockedFeedForward(Function):
         """y, [slots, tokens, width]; zeros for what does not count."""
         from imprint.base import kernels
 
-        inner, width = weights.gate.shape
+        x, (inner, width) = x.contiguous(), weights.gate.shape
         firsts = _beside(x, weights[:2], factors[:4])
         seconds = _beside(x, weights[2:], factors[4:])
+        blocks = _Blocks.of(sizes, x.shape[1])
         # one tensor each for all slots: allocating a tensor of the size of a slot costs as much as a pass over it
         answers, hs = torch.empty_like(x), x.new_empty(sum(sizes), firsts.shape[1])
-        throughs, largest = x.new_empty(sum(sizes), seconds.shape[1] - width), _largest_block(sizes)
-        actives, both = x.new_empty(largest, inner), x.new_empty(largest, seconds.shape[1])
-        slots = zip(
-            x, answers, *(torch.split(kept, list(sizes)) for kept in (hs, throughs)), firsts, seconds, strict=True
-        )
-        for rows, into, h, through, first, second in slots:
-            into[len(h) :] = 0
-            for block in _blocks(len(h)):
-                part = torch.mm(rows[block], first[:, :width].T, out=h[block])
-                active = actives[: len(part)]
-                kernels.gate(kernels.array_of(part), kernels.array_of(active))
-                answer = torch.mm(active, second[:, :inner].T, out=both[: len(part)])
-                into[block], through[block] = answer[:, :width], answer[:, width:]
-        ctx.ranks = [0 if factor is None else factor.shape[1] for factor in factors[1::2]]
-        ctx.sizes = list(sizes)
+        throughs = x.new_empty(sum(sizes), seconds.shape[1] - width)
+        room = cache(partial(_Forth.of, x, inner, seconds.shape[1]))  # blocks are of few sizes (`rounded`)
+        first, second = firsts[:, :, :width].mT.unbind(), seconds[:, :, :inner].mT.unbind()
+        kept = zip(torch.split(hs, blocks.counts), torch.split(throughs, blocks.counts), strict=True)
+        rows = zip(blocks.of_slots(x), blocks.of_slots(answers), strict=True)
+        arrays = blocks.split(kernels.array_of(hs))
+        for slot, (row, into), (h, through), array in zip(blocks.owners, rows, kept, arrays, strict=True):
+            here = room(len(h))
+            torch.mm(row, first[slot], out=h)
+            kernels.gate(array, here.active_array)
+            torch.mm(here.active, second[slot], out=here.both)
+            into.copy_(here.answer)
+            through.copy_(here.through)
+        blocks.blank(answers)
+        ctx.blocks, ctx.ranks = blocks, [0 if factor is None else factor.shape[1] for factor in factors[1::2]]
         ctx.save_for_backward(x, firsts, seconds, hs, throughs)
         return answers
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, where wanted, and of every factor."""
+        from imprint.base import kernels
+
         x, firsts, seconds, hs, throughs = ctx.saved_tensors
-        inner = seconds.shape[2] - _columns(ctx.ranks[2])
+        blocks, (gate, up, down), width = ctx.blocks, map(_columns, ctx.ranks), x.shape[2]
+        inner, counts = seconds.shape[2] - down, blocks.counts
         for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        columns = [_columns(rank) for rank in ctx.ranks]
-        slopes = _Slopes.zeros(x, inner, columns)
-        room = _Room.of(x, _largest_block(ctx.sizes), inner, columns)
-        kept = zip(firsts, seconds, *(torch.split(one, ctx.sizes) for one in (hs, throughs)), strict=True)
-        for slot, (first, second, h, through) in enumerate(kept):
-            into = None if for_x is None else for_x[slot]
-            if into is not None:
-                into[len(h) :] = 0
-            _back(x[slot], grads[0][slot], slopes.of(slot), into, first, second, h, through, room)
-        return for_x, None, None, *slopes.by_factor(ctx.ranks)
+        room = cache(partial(_Back.of, x, inner, gate + up, down))
+        slopes = _Slopes.of(x, len(counts), inner, (gate, up, down))
+        first, second = firsts[:, : 2 * inner].unbind(), seconds[:, :width].unbind()
+        factors = firsts[:, : 2 * inner, width:].unbind()
+        of_a = hs[:, 2 * inner :].T
+        through = zip(*(torch.split(part, counts, 1) for part in (of_a[:gate], of_a[gate:], throughs.T)), strict=True)
+        intos = [None] * len(counts) if for_x is None else blocks.of_slots(for_x)
+        tokens = zip(blocks.of_slots(x), blocks.of_slots(grads[0].contiguous()), intos, strict=True)
+        arrays = blocks.split(kernels.array_of(hs))
+        given = zip(blocks.owners, tokens, through, arrays, slopes.by_block(), strict=True)
+        for slot, (row, towards, into), (of_gate, of_up, of_down), h, slope in given:
+            here = room(len(row))
+            torch.mm(towards, second[slot], out=here.hidden)  # and, behind it, what goes through B of down
+            kernels.gate_slopes(h, here.hidden_array, here.active_array, here.of_h_array)
+            _product(here.through_down, here.active, slope.a_down)
+            _product(of_down, towards, slope.b_down)
+            if into is None:
+                _product((here.of_h @ factors[slot]).T, row, slope.a_first)
+            else:
+                torch.mm(here.of_h, first[slot], out=here.both)
+                into.copy_(here.for_x)
+                _product(here.through_first, row, slope.a_first)
+            _product(of_gate, here.of_gate, slope.b_gate)
+            _product(of_up, here.of_up, slope.b_up)
+        if for_x is not None:
+            blocks.blank(for_x)
+        return for_x, None, None, *slopes.by_factor(ctx.ranks, blocks.owners, len(x))
 
 
-class _Room(NamedTuple):
-    """Where a block's tensors of the backward pass are written, one block after the other."""
+class _Blocks(NamedTuple):
+    """Where the tokens of every slot are cut."""
 
-    hidden: Tensor
-    of_h: Tensor
-    active: Tensor
-    both: Tensor
+    counts: list[int]
+    """Tokens of each block, slot after slot."""
+    owners: list[int]
+    """The slot of each block."""
+    cuts: list[int]
+    """The same tokens with what fills each slot up: `counts`, and behind those of a slot its filling, often none."""
+    fillings: list[int]
+    """Which of `cuts` are fillings."""
 
     @classmethod
-    def of(cls, x: Tensor, tokens: int, inner: int, columns: Sequence[int]) -> _Room:
-        gate, up, down = columns
-        return cls(*(x.new_empty(tokens, wide) for wide in (inner + down, 2 * inner, inner, x.shape[2] + gate + up)))
+    def of(cls, sizes: Sequence[int], tokens: int) -> _Blocks:
+        """Slots of `tokens`, of which `sizes` count."""
+        found = cls([], [], [], [])
+        for slot, size in enumerate(sizes):
+            counts = _blocks(size)
+            found.counts.extend(counts)
+            found.owners.extend([slot] * len(counts))
+            found.cuts.extend((*counts, tokens - size))
+            found.fillings.append(len(found.cuts) - 1)
+        return found
 
-    def of_block(self, tokens: int) -> _Room:
-        return _Room(*(part[:tokens] for part in self))
+    def of_slots(self, x: Tensor) -> list[Tensor]:
+        """Every block of `x` [slots, tokens, width]."""
+        parts = torch.split(x.view(-1, x.shape[2]), self.cuts)
+        fillings = set(self.fillings)
+        return [part for place, part in enumerate(parts) if place not in fillings]
+
+    def blank(self, x: Tensor) -> None:
+        """Zeros for what fills slots up."""
+        parts = torch.split(x.view(-1, x.shape[2]), self.cuts)
+        for place in self.fillings:
+            if self.cuts[place]:
+                parts[place].zero_()
+
+    def split(self, array: Any) -> Iterator[Any]:
+        """Every block of an array of all that counts."""
+        end = 0
+        for count in self.counts:
+            yield array[end : end + count]
+            end += count
+
+
+class _Forth(NamedTuple):
+    """What one block is computed in on its way forth."""
+
+    active: Tensor
+    active_array: Any
+    both: Tensor
+    answer: Tensor
+    through: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, inner: int, out: int, tokens: int) -> _Forth:
+        from imprint.base.kernels import array_of
+
+        active, both, width = x.new_empty(tokens, inner), x.new_empty(tokens, out), x.shape[2]
+        return cls(active, array_of(active), both, both[:, :width], both[:, width:])
+
+
+class _Back(NamedTuple):
+    """What one block is computed in on its way back, and parts of that."""
+
+    hidden: Tensor
+    hidden_array: Any
+    through_down: Tensor
+    active: Tensor
+    active_array: Any
+    of_h: Tensor
+    of_h_array: Any
+    of_gate: Tensor
+    of_up: Tensor
+    both: Tensor
+    for_x: Tensor
+    through_first: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, inner: int, first: int, down: int, tokens: int) -> _Back:
+        from imprint.base.kernels import array_of
+
+        width = x.shape[2]
+        wide = inner + down, inner, 2 * inner, width + first
+        hidden, active, of_h, both = (x.new_empty(tokens, one) for one in wide)
+        return cls(
+            *(hidden, array_of(hidden), hidden[:, inner:].T, active, array_of(active)),
+            *(of_h, array_of(of_h), of_h[:, :inner], of_h[:, inner:]),
+            *(both, both[:, :width], both[:, width:].T),
+        )
 
 
 class _Slopes(NamedTuple):
-    """Gradients of the factors, fp32. Their longer side lies together in memory, so that products write it fastest."""
+    """Gradients of the factors. Their longer side lies together in memory, so that products write it fastest."""
 
     a_first: Tensor
-    """Of gate's A and then up's, [slots, columns, width]."""
+    """Of gate's A and then up's, [blocks, columns, width]."""
     b_gate: Tensor
     b_up: Tensor
-    """[slots, columns, inner]"""
+    """[blocks, columns, inner]"""
     a_down: Tensor
     b_down: Tensor
-    """[slots, columns, inner] and [slots, columns, width]"""
+    """[blocks, columns, inner] and [blocks, columns, width]"""
 
     @classmethod
-    def zeros(cls, x: Tensor, inner: int, columns: Sequence[int]) -> _Slopes:
+    def of(cls, x: Tensor, blocks: int, inner: int, columns: Sequence[int]) -> _Slopes:
         gate, up, down = columns
         shapes = ((gate + up, x.shape[2]), (gate, inner), (up, inner), (down, inner), (down, x.shape[2]))
-        return cls(*(x.new_zeros(len(x), *shape, dtype=torch.float32) for shape in shapes))
+        return cls(*(x.new_empty(blocks, *shape) for shape in shapes))
 
-    def of(self, slot: int) -> _Slopes:
-        return _Slopes(*(part[slot] for part in self))
+    def by_block(self) -> list[_Slopes]:
+        return [_Slopes(*parts) for parts in zip(*(part.unbind() for part in self), strict=True)]
 
-    def by_factor(self, ranks: Sequence[int]) -> list[Tensor | None]:
-        """In the order of the factors; None where there is none."""
+    def by_factor(self, ranks: Sequence[int], owners: Sequence[int], slots: int) -> list[Tensor | None]:
+        """In the order of the factors, summed up in fp32 over the blocks of a slot; None where there is none."""
+        sums = _Slopes(*(part.float() for part in self))
+        if len(owners) > slots:
+            owner = torch.tensor(owners)
+            sums = _Slopes(*(part.new_zeros(slots, *part.shape[1:]).index_add_(0, owner, part) for part in sums))
         gate, up, down = ranks
-        of_up = self.a_first[:, self.b_gate.shape[1] :]
+        of_up = sums.a_first[:, sums.b_gate.shape[1] :]
         found = (
-            *(self.a_first[:, :gate].mT, self.b_gate[:, :gate]),
-            *(of_up[:, :up].mT, self.b_up[:, :up]),
-            *(self.a_down[:, :down].mT, self.b_down[:, :down]),
+            *(sums.a_first[:, :gate].mT, sums.b_gate[:, :gate]),
+            *(of_up[:, :up].mT, sums.b_up[:, :up]),
+            *(sums.a_down[:, :down].mT, sums.b_down[:, :down]),
         )
         return [part if part.numel() else None for part in found]
 
 
-def _back(
-    x: Tensor,
-    grad: Tensor,
-    slopes: _Slopes,
-    for_x: Tensor | None,
-    first: Tensor,
-    second: Tensor,
-    h: Tensor,
-    through: Tensor,
-    room: _Room,
-) -> None:
-    """One slot: add the factors' gradients to `slopes`, write that of `x` to `for_x`."""
-    from imprint.base import kernels
-
-    width, inner, gate = x.shape[1], room.active.shape[1], len(slopes.b_gate)
-    for block in _blocks(len(h)):
-        rows, towards, (hidden, of_h, active, both) = x[block], grad[block], room.of_block(len(h[block]))
-        torch.mm(towards, second[:width], out=hidden)  # and, behind it, what goes through B of down
-        kernels.gate_slopes(*map(kernels.array_of, (h[block], hidden, active, of_h)))
-        _add(slopes.a_down, hidden[:, inner:], active)
-        _add(slopes.b_down, through[block], towards)
-        if for_x is None:
-            _add(slopes.a_first, of_h @ first[: 2 * inner, width:], rows)
-        else:
-            torch.mm(of_h, first[: 2 * inner], out=both)
-            for_x[block] = both[:, :width]
-            _add(slopes.a_first, both[:, width:], rows)
-        _add(slopes.b_gate, h[block, 2 * inner : 2 * inner + gate], of_h[:, :inner])
-        _add(slopes.b_up, h[block, 2 * inner + gate :], of_h[:, inner:])
-
-
-def _add(slope: Tensor, through: Tensor, towards: Tensor) -> None:
-    """Add throughᵀ towards to `slope` [rank, columns]."""
-    if not slope.numel():
-        return
-    if towards.dtype == slope.dtype:
-        slope.addmm_(through.T, towards)
-    else:
-        slope += through.T @ towards
+def _product(through: Tensor, towards: Tensor, into: Tensor) -> None:
+    """`into` [rank, columns] = through towards, unless the rank is 0."""
+    if len(into):
+        torch.mm(through, towards, out=into)
 
 
 def _beside(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor | None]) -> Tensor:
@@ -211,13 +280,8 @@ def _columns(rank: int) -> int:
     return -(-rank // 8) * 8
 
 
-def _blocks(tokens: int) -> list[slice]:
-    """Blocks of about `BLOCK` tokens, all but the last of one size: a small rest costs as much as a block."""
+def _blocks(tokens: int) -> list[int]:
+    """Sizes of blocks of about `BLOCK` tokens, all but the last of one size: a small rest costs as much as a block."""
     count = max(1, round(tokens / BLOCK))
     size = rounded(-(-tokens // count))
-    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
-
-
-def _largest_block(sizes: Sequence[int]) -> int:
-    largest: int = max(_blocks(size)[0].stop for size in sizes)
-    return largest
+    return [min(size, tokens - start) for start in range(0, tokens, size)]
