@@ -158,36 +158,44 @@ def attend_next(
 
     `qkv` is [rows, heads + 2 · keys, size], `cos` and `sin` [rows, size]. The token's key, turned, and its value go
     beside those of the row's other tokens, fp32 `keys` and `values` [rows, keys, ·, size], at the last place of `seen`
-    [rows, read]: of the others only those with a one there are looked at.
+    [rows, read]: of the others only those with a one there are looked at. What comes before the first of them is not
+    even read: keys and values of a batch are more than a core's caches hold.
     """
     rows, heads, size = answers.shape
-    count, read = keys.shape[1], seen.shape[1]
-    group = heads // count
+    alike, read = keys.shape[1], seen.shape[1]
+    group = heads // alike
     q, found = np.empty((heads, size), np.float32), np.empty((group, size), np.float32)
-    shares, lit = np.empty((group, read), np.float32), np.empty(read, np.float32)
+    room, lights = np.empty(group * read, np.float32), np.empty(read, np.float32)
     for row in range(rows):
-        one = qkv[row : row + 1]
-        for i in range(read):
-            lit[i] = seen[row, i] != 0
-        lit[read - 1] = 1
+        one, first = qkv[row : row + 1], 0
+        while first < read - 1 and not seen[row, first]:
+            first += 1
+        count = read - first
+        lit, shares = lights[:count], room[: group * count].reshape(group, count)
+        for i in range(count):
+            lit[i] = seen[row, first + i] != 0
+        lit[count - 1] = 1
         for head in range(heads):
             take(one, head, 0, 1, row, cos, sin, half, q[head : head + 1])
-        for key in range(count):
-            k, v = keys[row, key, :read], values[row, key, :read]
-            take(one, heads + key, 0, 1, row, cos, sin, half, k[read - 1 :])
-            take(one, heads + count + key, 0, 1, row, cos[:0], sin[:0], half, v[read - 1 :])
-            np.dot(q[key * group : (key + 1) * group], k.T, shares)
-            for head in range(group):
-                share = shares[head]
-                for i in range(read):
-                    share[i] = share[i] * f4(scale) if lit[i] else f4(-1e30)
-                largest = _largest(share)
-                for i in range(read):
-                    share[i] = _exp(share[i] - largest) * lit[i]
-                whole = f4(1) / _sum(share)
-                for i in range(read):
-                    share[i] *= whole
-            np.dot(shares, v, found)
+        for key in range(alike):
+            k, v = keys[row, key, first:read], values[row, key, first:read]
+            take(one, heads + key, 0, 1, row, cos, sin, half, k[count - 1 :])
+            take(one, heads + alike + key, 0, 1, row, cos[:0], sin[:0], half, v[count - 1 :])
+            if count == 1:
+                found[:] = v
+            else:
+                np.dot(q[key * group : (key + 1) * group], k.T, shares)
+                for head in range(group):
+                    share = shares[head]
+                    for i in range(count):
+                        share[i] = share[i] * f4(scale) if lit[i] else f4(-1e30)
+                    largest = _largest(share)
+                    for i in range(count):
+                        share[i] = _exp(share[i] - largest) * lit[i]
+                    whole = f4(1) / _sum(share)
+                    for i in range(count):
+                        share[i] *= whole
+                np.dot(shares, v, found)
             for head in range(group):
                 give(found[head:], 0, 1, 0, cos[:0], sin[:0], half, answers[row : row + 1], key * group + head)
 

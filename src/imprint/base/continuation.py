@@ -33,6 +33,10 @@ class Continuation(Protocol):
         """These rows as they stand, to be continued on their own; a row may be taken more than once."""
         ...
 
+    def end(self, rows: Tensor) -> None:
+        """Nobody wants what comes after these rows, [rows] of truth values: less need be done for them."""
+        ...
+
 
 def continued(model: nn.Module, prompts: Prompts, filler: int, most: int) -> Continuation:
     """These prompts, to be continued by at most so many tokens. `filler` stands where one is shorter than others."""
@@ -45,6 +49,9 @@ class _Cached:
     """The keys and values of what a module has read."""
 
     _cache: Any = None
+
+    def end(self, rows: Tensor) -> None:
+        """They are continued like others."""
 
     def _read_last(self, module: nn.Module, **inputs: Tensor) -> Tensor:
         """Hidden states after the last token that `module` is given, [rows, hidden]."""
@@ -91,6 +98,10 @@ class _InHalves(_Extended):
     def __init__(self, model: nn.Module, prompts: Prompts, filler: int, most: int) -> None:
         super().__init__(model, prompts, filler, most)
         self._cache = TokenByToken(model, self._seen.shape[1])
+
+    def end(self, rows: Tensor) -> None:
+        """They look at nothing that is there now."""
+        self._seen[rows, : self._read] = 0
 
     def _hidden(self, seen: Tensor) -> Tensor:
         hidden: Tensor = self._cache.read(self._ids, seen, self._place)

@@ -36,7 +36,7 @@ ROWS = 16
 """Rows of one slot in one scoring pass."""
 QUERIES = 256
 """Queries answered in one pass of a lane, all slots together."""
-WORTH_A_PROCESS = 128
+WORTH_A_PROCESS = 64
 """Queries a lane from which on writing pays for processes (docs/log.md)."""
 ONE_THREAD = 128
 """Up to this width of a base a second thread within the products of writing gains a fifth at best, and loses as much
@@ -239,6 +239,7 @@ def decode(
         while len(written) < max_new_tokens and not (written and bool(ended.all())):
             written.append(logits_of(base.model, text.step(written[-1] if written else None)).argmax(-1))
             ended |= written[-1] == eos
+            text.end(ended)
     answers = torch.stack(written, dim=1).tolist()
     real = [slot * rows + row for slot, mine in enumerate(prompts) for row in range(len(mine))]
     return [_until(answers[place], eos) for place in real]

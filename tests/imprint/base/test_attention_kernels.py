@@ -37,12 +37,12 @@ def test_causal_shares_and_their_slopes(width, asked, size):
 @pytest.mark.parametrize("keys", [4, 2, 1])
 def test_one_more_token_looks_at_what_may_be_seen_and_is_kept_beside_it(keys):
     """However large a score is that nobody may see; several heads may share a key."""
-    draw, rows, heads, read, size = torch.Generator().manual_seed(0), 3, 4, 7, 6
+    draw, rows, heads, read, size = torch.Generator().manual_seed(0), 4, 4, 7, 6
     qkv = torch.randn(rows, heads + 2 * keys, size, generator=draw)
     kept = torch.randn(2, rows, keys, 9, size, generator=draw)  # room for two tokens more
     kept[0, 1, :, :4] *= 1e4
     seen = torch.ones(rows, read, dtype=torch.long)
-    seen[1, :4], seen[2, 2] = 0, 0
+    seen[1, :4], seen[2, 2], seen[3, :-1] = 0, 0, 0  # the last row's token sees itself alone
     angle = torch.rand(rows, size, generator=draw)
     before, answers = kept.clone(), torch.empty(rows, heads, size)
 

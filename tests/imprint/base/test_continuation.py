@@ -41,6 +41,31 @@ def test_rows_taken_half_way_go_on_as_they_would_have(family, tokenizer):
             torch.testing.assert_close(of_rows, expected[rows], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", KINDS)
+def test_others_go_on_as_they_would_have_when_a_row_has_ended(family, tokenizer):
+    base = base_of(family, tokenizer)
+    with torch.no_grad():
+        text, alone = (continued(base.model, prompts_of(base), 0, STEPS) for _ in range(2))
+        tokens = known = None
+        for step in range(STEPS):
+            (hidden, tokens), (expected, known) = a_step(base, text, tokens), a_step(base, alone, known)
+            torch.testing.assert_close(hidden[::2], expected[::2], rtol=1e-5, atol=1e-5)
+            text.end(torch.tensor([False, step > 0, False]))
+
+
+def test_a_row_that_has_ended_looks_at_nothing_but_its_new_token(tokenizer):
+    """Wherever that stands: what it looks for in itself hangs on no position."""
+    base = base_of("llama", tokenizer)
+    chosen = torch.tensor([5, 6, 7])
+    with torch.no_grad():
+        text, alone = continued(base.model, prompts_of(base), 0, STEPS), continued(base.model, [(6,)], 0, STEPS)
+        expected = alone.step(None)
+        text.step(None)
+        for _ in range(2):
+            text.end(torch.tensor([False, True, False]))
+            torch.testing.assert_close(text.step(chosen)[1:2], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_was_read_is_not_copied_for_a_token_more(tokenizer):
     base = base_of("llama", tokenizer)
     with torch.no_grad():
