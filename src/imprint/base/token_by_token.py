@@ -2,7 +2,7 @@
 
 For a small base, what Hugging Face does around the products of a layer takes longer than the products, and every token
 has the keys and values of all before it copied. Here a step is the model's halves (`halves`) and nothing else, and keys
-and values are written where they stay.
+and values are written where they stay. Of a narrow model, a token more of each row is one compiled call a layer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from imprint.base.attention import Turn
 from imprint.base.fused import kernels_hold, normed_sum, summed
 from imprint.base.halves import Attend, Stream, run_half, turned
+from imprint.base.narrow import Narrow, narrow
 
 
 class TokenByToken:
@@ -27,6 +28,7 @@ class TokenByToken:
         self._backbone: Any = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
         self._columns, self._read = columns, 0
         self._rooms: dict[int, tuple[Tensor, Tensor]] = {}
+        self._narrow: Narrow | None = None
 
     def of(self, rows: Tensor) -> Self:
         """These rows as they stand, to be read on by themselves; a row may be taken more than once."""
@@ -42,6 +44,8 @@ class TokenByToken:
         """
         layers, x = self._backbone.layers, self._backbone.embed_tokens(ids)
         cos, sin = self._backbone.rotary_emb(x, places)
+        if ids.shape[1] == 1 and self._narrow is not None:
+            return self._read_next(self._narrow, x[:, 0], (cos[:, 0], sin[:, 0]), seen)
         attend: Attend
         if ids.shape[1] == 1 and kernels_hold(x) and x.dtype == torch.float32:
             attend = partial(self._attend_next, turn=(cos[:, 0], sin[:, 0]), seen=seen)
@@ -52,9 +56,25 @@ class TokenByToken:
         stream: Stream = x, None
         for half in range(last):
             stream = run_half(half, layers, stream, attend)
+        if not self._read and kernels_hold(x) and x.dtype == torch.float32 and not torch.is_grad_enabled():
+            self._narrow = narrow(layers)
         self._read += ids.shape[1]
         of_last = summed(*stream)[:, -1:], None
         return normed_sum(self._backbone.norm, *run_half(last, layers, of_last, attend))[1][:, 0]
+
+    def _read_next(self, layers: Narrow, x: Tensor, turn: Turn, seen: Tensor) -> Tensor:
+        """`read` of one new token a row, [rows, hidden], in one compiled pass a layer."""
+        from imprint.base import kernels, step_kernels
+
+        config, size = self._backbone.config, turn[0].shape[-1]
+        turned_by = *(one.contiguous().numpy() for one in turn), kernels.half_of(size)
+        scale = self._backbone.layers[0].self_attn.scaling
+        x = x.contiguous().view(len(layers.layers[0].o[1]), -1, x.shape[-1])  # slot by slot
+        for number, layer in enumerate(layers.layers):
+            kept = (one.numpy() for one in self._room(number, x, len(seen), config.num_key_value_heads, size))
+            step_kernels.layer_next(x.numpy(), *layer, *turned_by, scale, seen.numpy(), *kept, layers.rows)
+        self._read += 1
+        return normed_sum(self._backbone.norm, x.flatten(0, 1), None)[1]
 
     def _attend(self, layer: int, attention: Any, qkv: Tensor, turn: tuple[Tensor, Tensor], dark: Tensor) -> Tensor:
         """Keep the keys and values of new tokens, and let each look at all that it may."""

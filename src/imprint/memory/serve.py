@@ -21,8 +21,11 @@ from imprint.base.continuation import continued
 from imprint.base.examples import Example
 from imprint.base.families import logits_of
 from imprint.base.fused import fused
+from imprint.base.halves import in_halves
 from imprint.base.load import BaseModelInUse
 from imprint.base.loss import RowLoss, nats_of
+from imprint.base.narrow import is_narrow
+from imprint.base.sites import layers_of
 from imprint.base.trunk import layers_for
 from imprint.errors import IncompatibleBaseError
 from imprint.memory.forked import ForkedLane, Lane, may_fork
@@ -36,8 +39,9 @@ ROWS = 16
 """Rows of one slot in one scoring pass."""
 QUERIES = 256
 """Queries answered in one pass of a lane, all slots together."""
-WORTH_A_PROCESS = 64
-"""Queries a lane from which on writing pays for processes (docs/log.md)."""
+WORTH_A_THREAD, WORTH_A_PROCESS = 32, 128
+"""Queries a lane from which on a second lane pays in writing (docs/log.md): a thread where steps are compiled
+(`base/narrow.py`), elsewhere a process."""
 ONE_THREAD = 128
 """Up to this width of a base a second thread within the products of writing gains a fifth at best, and loses as much
 where the two do not share a cache (docs/log.md)."""
@@ -77,7 +81,7 @@ class Server:
                 for place, value in zip(places, nats, strict=True)
             ]
 
-        return self._spread(run, passes, len(examples), len(self._lanes))
+        return self._spread(run, passes, len(examples), len(self._lanes), _as_thread)
 
     def respond(self, memories: Sequence[Memory | None], queries: Sequence[str], max_new_tokens: int) -> list[str]:
         """Greedy response to each query under the memory beside it, in order."""
@@ -88,8 +92,10 @@ class Server:
     ) -> list[str]:
         """Greedy continuation of each prompt (token ids) under the memory beside it, in order."""
         slots = self._slots_of(memories, [len(prompt) for prompt in prompts], ROWS)
-        # a decoding step is many small operations, so threads would wait for each other's Python: lanes are processes
-        lanes = len(self._lanes) if may_fork() and len(prompts) >= WORTH_A_PROCESS * len(self._lanes) else 1
+        # a step that is not compiled is many small operations: threads would wait for each other's Python
+        compiled = in_halves(self._base.model) and is_narrow(layers_of(self._base.model))
+        worth = WORTH_A_THREAD if compiled else WORTH_A_PROCESS
+        lanes = len(self._lanes) if len(prompts) >= worth * len(self._lanes) and (compiled or may_fork()) else 1
         together = max(1, QUERIES // max((len(slot.places) for slot in slots), default=1))
         passes = _runs(slots, min(together, -(-len(slots) // lanes)))
 
@@ -100,7 +106,7 @@ class Server:
 
         narrow = self._base.model.get_input_embeddings().weight.shape[1] <= ONE_THREAD  # type: ignore[operator]
         with one_thread() if narrow else nullcontext():
-            answers = self._spread(run, passes, len(prompts), lanes, ForkedLane)
+            answers = self._spread(run, passes, len(prompts), lanes, _as_thread if compiled else ForkedLane)
         tokenizer = self._base.encoder.tokenizer
         return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
 
@@ -132,7 +138,7 @@ class Server:
                 found = likelihoods(lane.model, rows, tree, [by_all[place] for place in places])
             return list(zip(places, found, strict=True))
 
-        found = self._spread(run, passes, len(first), 1)
+        found = self._spread(run, passes, len(first), 1, _as_thread)
         of_prompt = {place: found[number] for number, places in enumerate(alike.values()) for place in places}
         return torch.stack([of_prompt[place] for place in range(len(prompts))])
 
@@ -155,9 +161,9 @@ class Server:
         passes: list[list[_Slot]],
         count: int,
         lanes: int,
-        elsewhere: Callable[[_Lane], Lane] = lambda lane: lane,
+        elsewhere: Callable[[_Lane], Lane],
     ) -> list[Any]:
-        """Passes over that many lanes, all but the first `elsewhere`, and what they found in the order asked."""
+        """Passes over that many lanes, all but the first by `elsewhere`, and what they found in the order asked."""
         first, *others = (_Lane(base, run, passes) for base in self._lanes[:lanes])
         workers = [first, *map(elsewhere, others)]
         for worker in workers:
@@ -193,6 +199,11 @@ class _Lane:
                 found += self._run(self._base, self._passes[number])
                 on_done()
         return found
+
+
+def _as_thread(lane: _Lane) -> Lane:
+    """The lane as it is: `in_lanes` gives it a thread."""
+    return lane
 
 
 def _runs(slots: Sequence[_Slot], count: int) -> list[list[_Slot]]:

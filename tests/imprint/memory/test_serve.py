@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import pytest
 import torch
@@ -123,6 +124,7 @@ def test_from_so_many_queries_on_each_core_has_a_process_that_writes(base, memor
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(serve, "decode", recorded)
         patched.setattr(serve, "WORTH_A_PROCESS", worth)
+        patched.setattr(serve, "is_narrow", lambda layers: False)
         try:
             torch.set_num_threads(2)
             texts = Server(base, 4).respond(answered_by, queries, 8)
@@ -132,6 +134,34 @@ def test_from_so_many_queries_on_each_core_has_a_process_that_writes(base, memor
     assert len(list(tmp_path.iterdir())) == processes
     one_by_one = Server(base, 4)
     asked = zip(answered_by, queries, strict=True)
+    assert texts == [one_by_one.respond([memory], [query], 8)[0] for memory, query in asked]
+
+
+@pytest.mark.parametrize(("worth", "threads"), [(20, 1), (18, 2)])
+def test_from_so_many_queries_on_each_core_a_narrow_base_writes_on_threads(llama, tmp_path, worth, threads):
+    """The same texts, in the order asked."""
+    users, real, before = [f"u{number}" for number in range(4)], serve.decode, torch.get_num_threads()
+    jobs = [Job(user, llama.encoder.examples(invented_rows(user, 20)), config((4,))) for user in users]
+    memories = [one.memory for one in Fleet(llama, FleetSettings(), 7, 8).train(jobs)]
+    asked = [(memory, row.query) for memory in memories for row in invented_rows("any", 9, seed=5)]
+    on = set()
+
+    def recorded(*given):
+        on.add((os.getpid(), threading.get_ident()))
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(serve, "decode", recorded)
+        patched.setattr(serve, "WORTH_A_THREAD", worth)
+        try:
+            torch.set_num_threads(2)
+            texts = Server(llama, 4).respond(*zip(*asked, strict=True), 8)
+        finally:
+            torch.set_num_threads(before)
+
+    assert len(on) == threads
+    assert {process for process, _ in on} == {os.getpid()}
+    one_by_one = Server(llama, 4)
     assert texts == [one_by_one.respond([memory], [query], 8)[0] for memory, query in asked]
 
 
