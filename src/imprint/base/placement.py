@@ -30,7 +30,9 @@ TIMES_AS_FAST = 1.5
 NARROW, TINY = 256, 96
 """On a CPU a base with narrower sites than the first is kept in fp32, and computes in it alone below the second: its
 time is not in its products (docs/decisions/0010 and 0025)."""
-TOKENS, TRIES = 512, 5
+TOKENS, TRIES, TURNS = 512, 5, 20
+"""Rows of the product that is timed, how often at a time, and in how many turns in each format. A narrow base's product
+takes a fraction of a millisecond: timed once in each, whoever else is at work for so long would decide the format."""
 
 
 def device_for(wanted: Device) -> torch.device:
@@ -85,7 +87,9 @@ def bfloat16_speed(device: str, width_in: int, width_out: int) -> float:
     """How many times as fast as in fp32 a product [tokens, in] x [in, out] is in bf16 on this device."""
     import torch
 
-    single, half = (_seconds(device, width_in, width_out, dtype) for dtype in (torch.float32, torch.bfloat16))
+    formats = torch.float32, torch.bfloat16
+    turns = [[_seconds(device, width_in, width_out, dtype) for dtype in formats] for _ in range(TURNS)]
+    single, half = (min(seconds) for seconds in zip(*turns, strict=True))
     speed = single / half
     log.info("base.dtype auto: on %s products of this base are %.1f times as fast in bfloat16", device, speed)
     return speed

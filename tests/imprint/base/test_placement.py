@@ -73,9 +73,25 @@ def test_auto_measures_a_product_of_the_models_largest_shape(llama, monkeypatch,
     bfloat16_speed.cache_clear()
 
     assert found == ["mixed"] * 2
-    assert asked == [("cpu", {32, 48}, torch.float32), ("cpu", {32, 48}, torch.bfloat16)]
+    assert asked == [("cpu", {32, 48}, torch.float32), ("cpu", {32, 48}, torch.bfloat16)] * placement.TURNS
     assert "4.0 times as fast" in caplog.text
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("disturbed", [torch.float32, torch.bfloat16])
+def test_who_else_is_at_work_for_a_moment_does_not_decide_the_format(monkeypatch, disturbed):
+    bfloat16_speed.cache_clear()
+    turns = dict.fromkeys((torch.float32, torch.bfloat16), 0)
+
+    def seconds(device, width_in, width_out, dtype):
+        turns[dtype] += 1
+        slowed = 4 if dtype == disturbed and turns[dtype] <= placement.TURNS // 2 else 1
+        return {torch.float32: 6.0, torch.bfloat16: 3.0}[dtype] * slowed
+
+    monkeypatch.setattr(placement, "_seconds", seconds)
+    speed = bfloat16_speed("cpu", 32, 48)
+    bfloat16_speed.cache_clear()
+    assert speed == pytest.approx(2.0)
 
 
 def test_what_is_asked_for_is_not_measured(llama, monkeypatch):
