@@ -90,7 +90,7 @@ def bfloat16_speed(device: str, width_in: int, width_out: int) -> float:
     formats = torch.float32, torch.bfloat16
     turns = [[_seconds(device, width_in, width_out, dtype) for dtype in formats] for _ in range(TURNS)]
     single, half = (min(seconds) for seconds in zip(*turns, strict=True))
-    speed = single / half
+    speed: float = single / half
     log.info("base.dtype auto: on %s products of this base are %.1f times as fast in bfloat16", device, speed)
     return speed
 
