@@ -143,7 +143,7 @@ def _about(options: Options, setting: Setting, rates: Rates) -> dict[str, Any]:
         "hardware": hardware(options.device),
         "device": options.device,
         "threads": torch.get_num_threads(),
-        "product_gflops": {"fp32": round(rates.fp32 / 1e9, 1), "bf16": round(rates.bf16 / 1e9, 1)},
+        "product_gflops": {"fp32": round(rates.fp32.rate / 1e9, 1), "bf16": round(rates.bf16.rate / 1e9, 1)},
         "versions": versions(),
         "model": options.model,
         "parameters": base.parameters,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -16,21 +17,29 @@ Product = tuple[int, int, int]
 Result = TypeVar("Result")
 
 
-class Rates(NamedTuple):
-    """Matrix products of this machine, in FLOP/s."""
+class Fastest(NamedTuple):
+    """The fastest matrix product that was found in one format: its (m, k, n), and FLOP/s in its fastest call."""
 
-    fp32: float
-    bf16: float
+    shape: Product
+    dtype: torch.dtype
+    rate: float
+
+
+class Rates(NamedTuple):
+    """Matrix products of this machine in its two formats."""
+
+    fp32: Fastest
+    bf16: Fastest
 
     @property
-    def best(self) -> float:
+    def best(self) -> Fastest:
         """The faster of the two: what every achieved rate is held against."""
-        return max(self)
+        return max(self, key=lambda one: one.rate)
 
     @property
     def bf16_pays(self) -> bool:
         """Whether work in bf16 can be faster here."""
-        return self.bf16 > self.fp32
+        return self.bf16.rate > self.fp32.rate
 
 
 def timed(work: Callable[[], Result], device: str) -> tuple[float, Result]:
@@ -49,11 +58,18 @@ def release(device: str) -> None:
 
 
 def product_rates(device: str, shapes: Iterable[Product], seconds: float) -> Rates:
-    """The best rate over square matrices and `shapes` (each m, k, n), every shape tried for about `seconds`."""
-    squares = [(size, size, size) for size in SQUARES[device]]
-    every = [*squares, *shapes]
-    best = [max(_rate(shape, dtype, device, seconds) for shape in every) for dtype in (torch.float32, torch.bfloat16)]
-    return Rates(*best)
+    """The fastest of square matrices and `shapes` (each m, k, n), every shape tried for about `seconds`."""
+    every = [*((size, size, size) for size in SQUARES[device]), *shapes]
+    found = [
+        [Fastest(shape, dtype, _flops(shape) / min(_calls(shape, dtype, device, seconds))) for shape in every]
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    return Rates(*(max(of_format, key=lambda one: one.rate) for of_format in found))
+
+
+def steady_rate(product: Fastest, device: str, seconds: float) -> float:
+    """FLOP/s of that product over `seconds` of nothing else: what the machine gives for longer than one call."""
+    return _flops(product.shape) / fmean(_calls(product.shape, product.dtype, device, seconds))
 
 
 def hardware(device: str) -> str:
@@ -70,16 +86,23 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def _rate(shape: Product, dtype: torch.dtype, device: str, seconds: float) -> float:
+def _flops(shape: Product) -> int:
     m, k, n = shape
-    left = torch.randn(m, k, device=device).to(dtype)
-    right = torch.randn(k, n, device=device).to(dtype)
+    return 2 * m * k * n
+
+
+def _calls(shape: Product, dtype: torch.dtype, device: str, seconds: float) -> list[float]:
+    """Seconds of each call of a product, for about `seconds` after one that warms up."""
+    m, k, n = shape
+    left, right = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)
     repeats = 10 if device == "cuda" else 1  # a single product on a card is too short to time
-    best, spent, runs = float("inf"), 0.0, 0
-    while runs < 2 or spent < seconds:  # the first of them warms up
-        taken, _ = timed(lambda: [torch.mm(left, right) for _ in range(repeats)], device)
-        best, spent, runs = min(best, taken / repeats), spent + taken, runs + 1
-    return 2 * m * k * n / best
+    torch.mm(left, right)
+    taken, spent = list[float](), 0.0
+    while not taken or spent < seconds:
+        together, _ = timed(lambda: [torch.mm(left, right) for _ in range(repeats)], device)
+        taken.append(together / repeats)
+        spent += together
+    return taken
 
 
 def _wait(device: str) -> None:

@@ -3,6 +3,10 @@
 The opponents train a few of the users, one at a time, and are compared by their seconds a user; the fleet trains all of
 them at once. A round is each contender once, and every round builds a fleet anew, so that nothing it keeps between
 calls helps it.
+
+A machine that is shared with others is not equally fast for long. So the product rate that a round of the fleet is held
+against is measured just before it and just after, over a second each. Its fastest call of the whole run, which a fleet
+of some seconds meets as rarely as a product of some seconds does, is told beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from functools import partial
 from statistics import fmean, median
 
 from flops import necessary_flops
-from machine import timed
+from machine import steady_rate, timed
 from opponents import Run, in_bf16, is_bf16, with_loop, with_trainer
 from sections import Given, Measured, progress
 from setting import SEED, Setting, User
@@ -29,11 +33,15 @@ OneUser = Callable[[Setting, MemoryConfig, User], Run]
 
 @dataclass(slots=True)
 class Contender:
-    """What one way of training took: seconds a user (one figure a user, or a round for the fleet), and final losses."""
+    """What one way of training took: seconds a user (one figure a user, or a round for the fleet), and final losses.
+
+    `beside` has the machine's product rate beside each round, in FLOP/s, where it was measured.
+    """
 
     seconds: list[float] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)
+    beside: list[float] = field(default_factory=list)
 
     def add(self, seconds: Sequence[float], losses: dict[str, float]) -> None:
         """One round: seconds a user, and final loss by user."""
@@ -53,7 +61,9 @@ def measure(given: Given) -> Measured:
     fixed = _side_by_side(given, setting.fixed, "rank 8 everywhere")
     searched = _side_by_side(given, setting.searched, "as searched")
     loop, searched_loop = _best_loop(fixed), _best_loop(searched)
-    shares = [_share(given, config, found) for config, found in ((setting.fixed, fixed), (setting.searched, searched))]
+    needed = [_necessary(setting, config) for config in (setting.fixed, setting.searched)]
+    shares = [share_beside(*both) for both in zip(needed, (fixed[FLEET], searched[FLEET]), strict=True)]
+    of_fastest = needed[0] / fixed[FLEET].per_user / rates.best.rate
     gap = max(_loss_gap(fixed), _loss_gap(searched))
     numbers = {
         "train_ratio_vs_trainer": fixed[TRAINER].per_user / fixed[FLEET].per_user,
@@ -63,6 +73,8 @@ def measure(given: Given) -> Measured:
         "loss_gap": gap,
         "flops_share": shares[0],
         "searched_flops_share": shares[1],
+        "flops_share_of_fastest_call": of_fastest,
+        "gflops_beside_rounds": [rate / 1e9 for rate in fixed[FLEET].beside],
         "loop": loop,
         "train_seconds_per_user": {name: one.per_user for name, one in fixed.items()},
         "train_rounds": {name: one.rounds for name, one in fixed.items()},
@@ -72,8 +84,9 @@ def measure(given: Given) -> Measured:
     lines = [*_lines("training, rank 8", fixed), *_lines("training, as searched", searched)]
     lines += [
         ("largest gap in final loss", f"{gap:.2%}", "allowed: 1 %"),
-        ("share of the product rate", f"{shares[0]:.2f}", f"of {rates.best / 1e9:.0f} GFLOP/s"),
-        ("share, as searched", f"{shares[1]:.2f}", ""),
+        ("share of the product rate", f"{shares[0]:.2f}", _beside(fixed[FLEET])),
+        ("share of its fastest call", f"{of_fastest:.2f}", f"{rates.best.rate / 1e9:.0f} GFLOP/s"),
+        ("share, as searched", f"{shares[1]:.2f}", _beside(searched[FLEET])),
     ]
     lines.append(("the loop it is held against", loop, _why(given)))
     return Measured(lines, numbers)
@@ -87,6 +100,7 @@ def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, C
     for train in alone.values():  # what happens once a process is in nobody's time
         train(setting, config, some[0])
     _fleet(setting, config, setting.users[:1])
+    product = given.rates.best, setting.device, 0.1 if quick else 1.0
     rounds = 1 if quick else 3
     for number in range(1, rounds + 1):
         for name, train in alone.items():
@@ -94,8 +108,10 @@ def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, C
             runs = {user.user_id: train(setting, config, user) for user in some}
             found[name].add([run.seconds for run in runs.values()], {key: run.final_loss for key, run in runs.items()})
         progress.print(f"training, {title}: round {number} of {rounds}, {FLEET}, {len(setting.users)} users")
+        before = steady_rate(*product)
         seconds, losses = _fleet(setting, config, setting.users)
         found[FLEET].add([seconds / len(setting.users)], losses)
+        found[FLEET].beside.append(fmean((before, steady_rate(*product))))
     return found
 
 
@@ -114,7 +130,7 @@ def contenders(given: Given) -> dict[str, OneUser]:
 def _why(given: Given) -> str:
     """Why the loop ran in what it ran in."""
     rates = given.rates
-    measured = f"products: bf16 {rates.bf16 / 1e9:.0f}, fp32 {rates.fp32 / 1e9:.0f} GFLOP/s"
+    measured = f"products: bf16 {rates.bf16.rate / 1e9:.0f}, fp32 {rates.fp32.rate / 1e9:.0f} GFLOP/s"
     if is_bf16(given.setting):
         return f"the base is in bf16; {measured}"
     return (
@@ -145,11 +161,18 @@ def _loss_gap(found: dict[str, Contender]) -> float:
     return max(gaps)
 
 
-def _share(given: Given, config: MemoryConfig, found: dict[str, Contender]) -> float:
-    """Necessary operations a second of the fleet (`flops`), as a share of the best product rate of this run."""
-    users = given.setting.users
-    each = fmean(necessary_flops(given.setting.base, config, user.examples) for user in users)
-    return each / found[FLEET].per_user / given.rates.best
+def _necessary(setting: Setting, config: MemoryConfig) -> float:
+    """Necessary operations a user (`flops`)."""
+    return fmean(necessary_flops(setting.base, config, user.examples) for user in setting.users)
+
+
+def share_beside(necessary: float, fleet: Contender) -> float:
+    """Necessary operations a second as a share of the product rate beside the same round; the median of rounds."""
+    return median(necessary / seconds / rate for seconds, rate in zip(fleet.rounds, fleet.beside, strict=True))
+
+
+def _beside(fleet: Contender) -> str:
+    return f"of {min(fleet.beside) / 1e9:.0f} to {max(fleet.beside) / 1e9:.0f} GFLOP/s beside its rounds"
 
 
 def _lines(title: str, found: dict[str, Contender]) -> list[tuple[str, str, str]]:

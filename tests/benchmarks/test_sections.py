@@ -8,8 +8,9 @@ import generation
 import pytest
 import scaling
 import searching
+import torch
 import training
-from machine import Rates
+from machine import Fastest, Rates
 from opponents import in_bf16, with_loop, with_trainer
 from sections import Given
 from setting import SEED, Options, Setting, User, make_setting
@@ -27,6 +28,11 @@ from imprint.search.settings import SearchSettings, SpaceSettings
 USERS, TRIALS = 2, 2
 
 
+def _rates(fp32, bf16):
+    """Of a product that takes no time to try."""
+    return Rates(Fastest((8, 8, 8), torch.float32, fp32), Fastest((8, 8, 8), torch.bfloat16, bf16))
+
+
 def _user(base, user_id):
     rows = base.encoder.examples(invented_rows(user_id, 24))
     return User(user_id, rows[:16], rows[16:22], [f"{user_id} {word}" for word in WORDS[:3]])
@@ -42,7 +48,7 @@ def wide(llama, tmp_path):
     people = [_user(llama, f"u{number}") for number in range(USERS + 1)]
     searched = _config(ranks=(0, 4))
     setting = Setting(llama, people[:USERS], people[USERS:], memory, search, searched, "cpu")
-    return Given(options, setting, Rates(fp32=1e9, bf16=2e9))
+    return Given(options, setting, _rates(fp32=1e9, bf16=2e9))
 
 
 @pytest.fixture
@@ -109,9 +115,15 @@ def test_the_loop_learns_in_bf16_what_it_learns_in_fp32(wide, narrow):
 
 
 def test_the_loop_tries_bf16_only_where_its_products_are_faster(wide):
-    slow = replace(wide, rates=Rates(fp32=2e9, bf16=1e9))
+    slow = replace(wide, rates=_rates(fp32=2e9, bf16=1e9))
     assert training.LOOP_BF16 not in training.contenders(slow)
     assert training.contenders(wide).keys() > {training.LOOP_FP32, training.LOOP_BF16}
+
+
+def test_a_share_is_of_what_the_machine_gave_beside_the_same_round():
+    """A machine at half its speed slows a fleet and a product alike; one odd round decides nothing."""
+    fleet = training.Contender(rounds=[1.0, 2.0, 1.0], beside=[200.0, 100.0, 50.0])
+    assert training.share_beside(80.0, fleet) == pytest.approx(0.4)
 
 
 def _trial(tid, changes, loss):
