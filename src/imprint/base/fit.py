@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-TRAINING_VERSION = 6
+TRAINING_VERSION = 7
 """Part of the name of everything that is trained: raise it when a change here or in what calls it changes weights, so
 that work of earlier code is not taken for work of this code."""
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from imprint.base.attention import Turn
 from imprint.base.encoder_decoder import EncoderDecoder
 from imprint.base.examples import Example
 from imprint.base.families import first_position, is_encoder_decoder
@@ -162,8 +163,7 @@ class Trunk:
         return stream
 
     def _in_rows(self, like: Tensor, rows: Packed) -> InRows:
-        cos, sin = self._backbone.rotary_emb(like, torch.arange(rows.width, device=like.device)[None])
-        return InRows(rows, (cos[0], sin[0]))
+        return InRows(rows, _turn(self._backbone.rotary_emb, rows.width, like.dtype, like.device))
 
     def _run(self, rows: Packed) -> Tensor:
         with packed_attention(self._model, rows), _unwarned(self._backbone):
@@ -190,6 +190,14 @@ class Trunk:
             yield
         finally:
             setattr(self._parent, self._name, self._layers)
+
+
+@lru_cache(maxsize=8)  # a step asks two or three times, and the next one has rows of about the same width
+def _turn(rotary: nn.Module, width: int, dtype: torch.dtype, device: torch.device) -> Turn:
+    """Cosine and sine of the positions of a row, [width, head size]."""
+    with torch.no_grad():
+        cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), torch.arange(width, device=device)[None])
+    return cos[0], sin[0]
 
 
 @contextmanager

@@ -26,16 +26,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from imprint.base.attention import ON_ONE_THREAD
 from imprint.base.packing import rounded
 
 BLOCK = 1024
 """Tokens that go through together: at widths of a few hundred, what they need stays in a core's caches."""
+
+
+TILE = 64
+"""Rows of a weight whose update is summed together, where the product is then small enough for one thread."""
 
 
 class Gated(NamedTuple):
@@ -260,19 +266,20 @@ def _beside(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor | Non
     `factors` are A [slots, in, rank] and B [slots, rank, out] of each weight, or None; the answer, [slots, ·, ·], has
     `_columns` for all of them and is summed in fp32, then in the format of `x`.
     """
-    (high, width), pairs = weights[0].shape, list(zip(factors[::2], factors[1::2], strict=True))
-    columns = sum(_columns(b.shape[1]) for b in factors[1::2] if b is not None)
-    joined = x.new_zeros(len(x), len(weights) * high + columns, width + columns, dtype=torch.float32)
-    column = 0
-    for place, (weight, (a, b)) in enumerate(zip(weights, pairs, strict=True)):
-        rows = slice(place * high, (place + 1) * high)
-        joined[:, rows, :width] = weight
-        if a is not None and b is not None:
-            joined[:, rows, :width].baddbmm_(b.mT, a.mT)
-            joined[:, rows, width + column : width + column + b.shape[1]] = b.mT
-            joined[:, len(weights) * high + column :, :width][:, : b.shape[1]] = a.mT
-            column += _columns(b.shape[1])
-    return joined.to(x.dtype)
+    from imprint.base.kernels import array_of
+    from imprint.memory.beside_kernels import put_beside
+
+    (high, width), given = weights[0].shape, zip(factors[::2], factors[1::2], strict=True)
+    none = x.new_empty(len(x), width, 0), x.new_empty(len(x), 0, 0)
+    pairs = [none if a is None or b is None else (a.detach(), b.detach()) for a, b in given]
+    columns = list(accumulate((_columns(b.shape[1]) for _, b in pairs), initial=0))
+    last = len(weights) * high
+    joined = x.new_zeros(len(x), last + columns[-1], width + columns[-1])
+    for number, (weight, pair) in enumerate(zip(weights, pairs, strict=True)):
+        tile = max(1, min(TILE, (ON_ONE_THREAD - 1) // max(1, width * pair[1].shape[1])))
+        arrays = map(array_of, (weight.detach(), *pair, joined))
+        put_beside(*arrays, number * high, last, columns[number], tile)
+    return joined
 
 
 def _columns(rank: int) -> int:

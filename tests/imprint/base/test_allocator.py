@@ -72,3 +72,35 @@ def test_what_is_free_is_given_back_also_below_what_is_in_use() -> None:
     command = [sys.executable, "-c", HALF_A_GIGABYTE_COMES_AND_GOES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 400  # of 499 MiB
+
+
+SMALL_PIECES_ARE_FREED = """
+import ctypes
+import sys
+
+from imprint.base.allocator import settle_allocator
+
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+if sys.argv[1] == "settled":
+    settle_allocator()
+pieces = [libc.malloc(64) for _ in range(1000)]
+for piece in pieces:
+    libc.free(piece)
+
+
+class Found(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("arena", "free", "waiting", *"abcdefg")]
+
+
+libc.mallinfo.restype = Found
+print(libc.mallinfo().waiting)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+@pytest.mark.parametrize(("how", "waits"), [("settled", False), ("as it is", True)])
+def test_small_pieces_do_not_wait_until_a_large_one_is_freed(how: str, waits: bool) -> None:
+    command = [sys.executable, "-c", SMALL_PIECES_ARE_FREED, how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) > 500) == waits
