@@ -1,12 +1,12 @@
 """Training: the fleet against stock PEFT + Trainer and against a hand-written PEFT loop, in turns.
 
 The opponents train a few of the users, one at a time, and are compared by their seconds a user; the fleet trains all of
-them at once. A round is each contender once, and every round builds a fleet anew, so that nothing it keeps between
-calls helps it.
+them at once. A round is each contender once, and the fleet, which takes some seconds alone, three times, each time
+built anew, so that nothing it keeps between calls helps it.
 
-A machine that is shared with others is not equally fast for long. So the product rate that a round of the fleet is held
-against is measured just before it and just after, over a second each. Its fastest call of the whole run, which a fleet
-of some seconds meets as rarely as a product of some seconds does, is told beside it.
+A machine that is shared with others is not equally fast for long. So the product rate that a training of the fleet is
+held against is measured just before it and just after, over a second each. Its fastest call of the whole run, which a
+fleet of some seconds meets as rarely as a product of some seconds does, is told beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from statistics import fmean, median
 
 from flops import necessary_flops
@@ -33,9 +34,9 @@ OneUser = Callable[[Setting, MemoryConfig, User], Run]
 
 @dataclass(slots=True)
 class Contender:
-    """What one way of training took: seconds a user (one figure a user, or a round for the fleet), and final losses.
+    """What one way of training took: seconds a user (a figure a user, or a training of the fleet), and final losses.
 
-    `beside` has the machine's product rate beside each round, in FLOP/s, where it was measured.
+    `beside` has the machine's product rate beside each figure, in FLOP/s, where it was measured.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -74,9 +75,10 @@ def measure(given: Given) -> Measured:
         "flops_share": shares[0],
         "searched_flops_share": shares[1],
         "flops_share_of_fastest_call": of_fastest,
-        "gflops_beside_rounds": [rate / 1e9 for rate in fixed[FLEET].beside],
+        "gflops_beside_fleet": [rate / 1e9 for rate in fixed[FLEET].beside],
         "loop": loop,
         "train_seconds_per_user": {name: one.per_user for name, one in fixed.items()},
+        "fleet_seconds_per_user": fixed[FLEET].seconds,
         "train_rounds": {name: one.rounds for name, one in fixed.items()},
         "searched_seconds_per_user": {name: one.per_user for name, one in searched.items()},
         "searched_rounds": {name: one.rounds for name, one in searched.items()},
@@ -108,10 +110,13 @@ def _side_by_side(given: Given, config: MemoryConfig, title: str) -> dict[str, C
             runs = {user.user_id: train(setting, config, user) for user in some}
             found[name].add([run.seconds for run in runs.values()], {key: run.final_loss for key, run in runs.items()})
         progress.print(f"training, {title}: round {number} of {rounds}, {FLEET}, {len(setting.users)} users")
-        before = steady_rate(*product)
-        seconds, losses = _fleet(setting, config, setting.users)
-        found[FLEET].add([seconds / len(setting.users)], losses)
-        found[FLEET].beside.append(fmean((before, steady_rate(*product))))
+        taken, rates = list[float](), [steady_rate(*product)]
+        for _ in range(1 if quick else 3):
+            seconds, losses = _fleet(setting, config, setting.users)
+            taken.append(seconds / len(setting.users))
+            rates.append(steady_rate(*product))
+        found[FLEET].add(taken, losses)
+        found[FLEET].beside.extend(map(fmean, pairwise(rates)))
     return found
 
 
@@ -167,12 +172,12 @@ def _necessary(setting: Setting, config: MemoryConfig) -> float:
 
 
 def share_beside(necessary: float, fleet: Contender) -> float:
-    """Necessary operations a second as a share of the product rate beside the same round; the median of rounds."""
-    return median(necessary / seconds / rate for seconds, rate in zip(fleet.rounds, fleet.beside, strict=True))
+    """Necessary operations a second as a share of the product rate beside them; the median of all trainings."""
+    return median(necessary / seconds / rate for seconds, rate in zip(fleet.seconds, fleet.beside, strict=True))
 
 
 def _beside(fleet: Contender) -> str:
-    return f"of {min(fleet.beside) / 1e9:.0f} to {max(fleet.beside) / 1e9:.0f} GFLOP/s beside its rounds"
+    return f"of {min(fleet.beside) / 1e9:.0f} to {max(fleet.beside) / 1e9:.0f} GFLOP/s beside it"
 
 
 def _lines(title: str, found: dict[str, Contender]) -> list[tuple[str, str, str]]:

@@ -120,9 +120,9 @@ def test_the_loop_tries_bf16_only_where_its_products_are_faster(wide):
     assert training.contenders(wide).keys() > {training.LOOP_FP32, training.LOOP_BF16}
 
 
-def test_a_share_is_of_what_the_machine_gave_beside_the_same_round():
-    """A machine at half its speed slows a fleet and a product alike; one odd round decides nothing."""
-    fleet = training.Contender(rounds=[1.0, 2.0, 1.0], beside=[200.0, 100.0, 50.0])
+def test_a_share_is_of_what_the_machine_gave_beside_the_same_training():
+    """A machine at half its speed slows a fleet and a product alike; one odd training decides nothing."""
+    fleet = training.Contender(seconds=[1.0, 2.0, 1.0], beside=[200.0, 100.0, 50.0])
     assert training.share_beside(80.0, fleet) == pytest.approx(0.4)
 
 
