@@ -66,7 +66,12 @@ class AttentionByRow(Function):
 
 def tile_of(size: int) -> int:
     """Tokens that ask together, with heads of `size` numbers: the same for every row, whatever rows are beside it."""
-    return max(1, min(TILE, (ON_ONE_THREAD - 1) // (SHORT * size)))
+    return max(1, min(TILE, rows_on_one_thread(SHORT * size)))
+
+
+def rows_on_one_thread(each: int) -> int:
+    """Rows at most of a product with `each` multiplications a row that OpenBLAS makes on one thread."""
+    return (ON_ONE_THREAD - 1) // max(1, each)
 
 
 def shares_of(asked: Asked, tile: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imprint.base.attention import ON_ONE_THREAD
+from imprint.base.attention import rows_on_one_thread
 from imprint.base.fused import is_gated
 
 ROWS = 4, 8
@@ -101,7 +101,7 @@ def _rows(layers: Any) -> int:
         width, out = _shape(linears[0])[0], sum(_shape(linear)[1] for linear in linears)
         rank = sum(map(_rank, linears))
         largest = max(largest, width * out, width * rank, rank * out)
-    return min(ROWS[1], (ON_ONE_THREAD - 1) // largest)
+    return min(ROWS[1], rows_on_one_thread(largest))
 
 
 def _layer(layer: Any, slots: int) -> Layer:

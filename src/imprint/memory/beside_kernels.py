@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from imprint.base import attention_kernels, kernels
+from imprint.base import kernels
 from imprint.base.attention_kernels import newer_than
 from imprint.base.kernels import _kernel, _like, _wide
 
 newer_than(Path(__file__), Path(kernels.__file__))
-newer_than(Path(__file__), Path(attention_kernels.__file__))
 
 
 @_kernel

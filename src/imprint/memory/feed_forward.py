@@ -33,13 +33,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from imprint.base.attention import ON_ONE_THREAD
+from imprint.base.attention import rows_on_one_thread
 from imprint.base.packing import rounded
 
 BLOCK = 1024
 """Tokens that go through together: at widths of a few hundred, what they need stays in a core's caches."""
-
-
 TILE = 64
 """Rows of a weight whose update is summed together, where the product is then small enough for one thread."""
 
@@ -276,7 +274,7 @@ def _beside(x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor | Non
     last = len(weights) * high
     joined = x.new_zeros(len(x), last + columns[-1], width + columns[-1])
     for number, (weight, pair) in enumerate(zip(weights, pairs, strict=True)):
-        tile = max(1, min(TILE, (ON_ONE_THREAD - 1) // max(1, width * pair[1].shape[1])))
+        tile = max(1, min(TILE, rows_on_one_thread(width * pair[1].shape[1])))
         arrays = map(array_of, (weight.detach(), *pair, joined))
         put_beside(*arrays, number * high, last, columns[number], tile)
     return joined

@@ -40,7 +40,7 @@ def test_the_sum_and_the_factors_are_where_they_belong_and_nothing_else_is_touch
 
 
 def test_a_sum_is_rounded_once_and_not_the_update_by_itself():
-    """An update that is smaller than the weight's last digit in bf16, and of which two are larger."""
+    """Two parts of an update, neither of which would move the weight in bf16, and which together do."""
     weight, b = torch.ones(1, 1), torch.ones(1, 2, 1)
     a = torch.full((1, 1, 2), 2.0**-9 * 1.1)
     room = torch.zeros(1, 3, 3, dtype=torch.bfloat16)
